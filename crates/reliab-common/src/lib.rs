@@ -1,1 +1,19 @@
-//! placeholder
+//! What two or more reliab tools share, each thing in a module with a noun for a name.
+//!
+//! Tools never import each other: what they must agree on (exit codes, output, the state file, the configuration
+//! file, locks) is here, and nothing else is.
+
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod lock;
+pub mod paths;
+mod progress;
+pub mod record;
+pub mod signal;
+pub mod state;
+pub mod ui;
+pub mod units;
+
+#[cfg(test)]
+mod testing;

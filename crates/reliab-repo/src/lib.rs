@@ -1,1 +1,22 @@
-//! placeholder
+//! The repository engine: snapshots as tar archives, cut into shared zstd frames (`docs/format.md`).
+//!
+//! A library without printing and without global state; the storage is passed in, progress goes out as events.
+
+pub mod archive;
+pub mod blob;
+mod cache;
+mod chunker;
+pub mod error;
+pub mod event;
+pub mod format;
+pub mod id;
+pub mod index;
+pub mod manifest;
+mod names;
+mod pack;
+pub mod repository;
+pub mod restore;
+mod status;
+pub mod storage;
+pub mod verify;
+pub mod walk;

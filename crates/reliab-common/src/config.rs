@@ -1,0 +1,272 @@
+//! The one configuration file of all tools.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Unexpected};
+use thiserror::Error;
+
+use crate::paths::Env;
+use crate::units;
+
+/// The configuration; every part has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is backed up, to where and how.
+    pub backup: Backup,
+}
+
+/// The section `[backup]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "the section [backup]")]
+pub struct Backup {
+    /// The files and folders to back up.
+    pub sources: Vec<PathBuf>,
+    /// The folder of the repository.
+    pub repository: PathBuf,
+    /// Patterns of what to leave out, as in `.gitignore`.
+    pub exclude: Vec<String>,
+    /// Whether to leave out folders with a `CACHEDIR.TAG`.
+    pub exclude_caches: bool,
+    /// Files of more than this many bytes are left out; in the file, a size such as `"2GiB"`.
+    #[serde(deserialize_with = "size")]
+    pub exclude_larger_than: Option<u64>,
+    /// Whether to stay on the file systems of the sources.
+    pub one_file_system: bool,
+    /// The zstd level, 1 to 19.
+    #[serde(deserialize_with = "level")]
+    pub compression: i32,
+    /// The host name of the snapshots, in place of the machine's.
+    pub host: Option<String>,
+    /// Tags of the snapshots.
+    pub tags: Vec<String>,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            sources: vec!["data".into()],
+            repository: "backups".into(),
+            exclude: Vec::new(),
+            exclude_caches: false,
+            exclude_larger_than: None,
+            one_file_system: false,
+            compression: 3,
+            host: None,
+            tags: Vec::new(),
+        }
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file says something it must not.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Content {
+        /// The file, relative to the working folder if it is in there.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads the first configuration file there is: `explicit`, `$RELIAB_CONFIG`, the one in the working folder
+    /// `cwd`, the user's, the machine's; without any, everything has its default.
+    pub fn load(explicit: Option<&Path>, env: &Env, cwd: &Path) -> Result<Self, ConfigError> {
+        let named = explicit.or_else(|| env.var("RELIAB_CONFIG").map(Path::new));
+        if let Some(path) = named {
+            let text = read(&cwd.join(path))?;
+            return Self::parse(path, &text);
+        }
+        for path in usual_places(env, cwd) {
+            match read(&path) {
+                Ok(text) => return Self::parse(path.strip_prefix(cwd).unwrap_or(&path), &text),
+                Err(ConfigError::Read { source, .. }) if is_absent(&source) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        let fail = |offset, message: &str| {
+            let (line, column) = position(bytes, offset);
+            let message = message.replace("unknown field", "unknown key").replace('\n', ", ");
+            ConfigError::Content { path: path.to_owned(), line, column, message }
+        };
+        let text = std::str::from_utf8(bytes).map_err(|error| fail(error.valid_up_to(), "not UTF-8 text"))?;
+        toml::from_str(text).map_err(|error| fail(error.span().map_or(0, |span| span.start), error.message()))
+    }
+}
+
+fn usual_places(env: &Env, cwd: &Path) -> impl Iterator<Item = PathBuf> {
+    let user = env.user_folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("reliab/reliab.toml"));
+    [Some(cwd.join("reliab.toml")), user, Some("/etc/reliab/reliab.toml".into())].into_iter().flatten()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The line and the character in it of a byte offset, both from 1.
+fn position(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = String::from_utf8_lossy(&text[..offset.min(text.len())]);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
+    (line, column)
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    units::parse_bytes(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let level = i32::deserialize(deserializer)?;
+    let wrong = || D::Error::invalid_value(Unexpected::Signed(level.into()), &"a level between 1 and 19");
+    (1..=19).contains(&level).then_some(level).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("reliab.toml"), text.as_bytes())
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        assert_eq!(parse("").unwrap(), Config::default());
+        assert_eq!(parse("[backup]\n").unwrap(), Config::default());
+        let backup = Config::default().backup;
+        assert_eq!((backup.sources, backup.repository), (vec!["data".into()], "backups".into()));
+    }
+
+    #[test]
+    fn every_key_of_backup_is_read() {
+        let text = r#"
+            [backup]
+            sources = ["data", "/srv/app"]
+            repository = "/mnt/backups"
+            exclude = ["*.tmp", "cache/"]
+            exclude_caches = true
+            exclude_larger_than = "1.5 GiB"
+            one_file_system = true
+            compression = 19
+            host = "web1"
+            tags = ["nightly"]
+        "#;
+        let expected = Backup {
+            sources: vec!["data".into(), "/srv/app".into()],
+            repository: "/mnt/backups".into(),
+            exclude: vec!["*.tmp".into(), "cache/".into()],
+            exclude_caches: true,
+            exclude_larger_than: Some(3 << 29),
+            one_file_system: true,
+            compression: 19,
+            host: Some("web1".into()),
+            tags: vec!["nightly".into()],
+        };
+        assert_eq!(parse(text).unwrap(), Config { backup: expected });
+    }
+
+    #[test]
+    fn errors_give_file_line_column_and_reason() {
+        let check = |text, expected: &str| assert_eq!(parse(text).unwrap_err().to_string(), expected);
+        check("\n\n[backups]\n", "reliab.toml:3:2: unknown key `backups`, expected `backup`");
+        check(
+            "[backup]\nsource = [\"data\"]\n",
+            "reliab.toml:2:1: unknown key `source`, expected one of `sources`, `repository`, `exclude`, \
+             `exclude_caches`, `exclude_larger_than`, `one_file_system`, `compression`, `host`, `tags`",
+        );
+        check(
+            "[backup]\n  compression = 20\n",
+            "reliab.toml:2:17: invalid value: integer `20`, expected a level between 1 and 19",
+        );
+        check(
+            "[backup]\nexclude_larger_than = \"much\"\n",
+            "reliab.toml:2:23: `much` is not a size: write a number and a unit, such as 500M, 1.5GiB or 10GB",
+        );
+        check(
+            "[backup]\ntags = \"é\", x\n",
+            "reliab.toml:2:11: unexpected key or value, expected newline, `#`",
+        );
+        check("[backup]\nhost = 1\n", "reliab.toml:2:8: invalid type: integer `1`, expected a string");
+        check(
+            "[backup]\nhost = \n",
+            "reliab.toml:2:8: string values must be quoted, expected literal string",
+        );
+        check("backup = 1\n", "reliab.toml:1:10: invalid type: integer `1`, expected the section [backup]");
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_found() {
+        let error = Config::parse(Path::new("r.toml"), b"[backup]\nhost = \"\xff\"").unwrap_err();
+        assert_eq!(error.to_string(), "r.toml:2:9: not UTF-8 text");
+    }
+
+    /// A working folder and a home, each with a configuration naming its own host.
+    fn places() -> (tempfile::TempDir, impl Fn(&str)) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        let put = move |path: &str| {
+            let file = root.join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, format!("backup.host = {path:?}\n")).unwrap();
+        };
+        (dir, put)
+    }
+
+    #[test]
+    fn the_first_file_found_in_the_documented_order_is_read() {
+        let (dir, put) = places();
+        let home = dir.path().join("home");
+        let home = home.to_str().unwrap();
+        let check = |explicit: Option<&str>, variables: &[_], expected: &str| {
+            let env = Env::fixed(false, variables);
+            let config = Config::load(explicit.map(Path::new), &env, dir.path()).unwrap();
+            assert_eq!(config.backup.host.as_deref(), Some(expected));
+        };
+        put("home/.config/reliab/reliab.toml");
+        check(None, &[("HOME", home)], "home/.config/reliab/reliab.toml");
+        put("home/xdg/reliab/reliab.toml");
+        let xdg = format!("{home}/xdg");
+        check(None, &[("HOME", home), ("XDG_CONFIG_HOME", &xdg)], "home/xdg/reliab/reliab.toml");
+        put("reliab.toml");
+        check(None, &[("HOME", home)], "reliab.toml");
+        put("env.toml");
+        check(None, &[("HOME", home), ("RELIAB_CONFIG", "env.toml")], "env.toml");
+        put("explicit.toml");
+        check(Some("explicit.toml"), &[("RELIAB_CONFIG", "env.toml")], "explicit.toml");
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::fixed(false, &[("RELIAB_CONFIG", "absent.toml")]);
+        let error = Config::load(None, &env, dir.path()).unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+    }
+}

@@ -1,0 +1,259 @@
+//! The record of each run of a tool: start, end, outcome, figures.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::exit::Exit;
+use crate::state::{State, StateError};
+
+/// Where runs are recorded; without a state file, nowhere.
+#[derive(Debug)]
+pub struct Recorder(Option<State>);
+
+impl Recorder {
+    /// A recorder on the state file in `dir`, and why it records nothing if that cannot be opened.
+    pub fn open(dir: &Path) -> (Self, Option<StateError>) {
+        match State::open(dir) {
+            Ok(state) => (Self(Some(state)), None),
+            Err(error) => (Self::off(), Some(error)),
+        }
+    }
+
+    /// A recorder that records nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// The state file, if it could be opened.
+    pub fn state(&self) -> Option<&State> {
+        self.0.as_ref()
+    }
+}
+
+/// A run in progress, which stays without an outcome in the state if it is never finished.
+#[must_use = "a run that is not finished looks killed"]
+pub struct RunRecord<'a> {
+    state: Option<&'a State>,
+    clock: &'a dyn Clock,
+    /// Missing if the start could not be written; the end then writes both.
+    id: Option<i64>,
+    tool: String,
+    job: String,
+    started: DateTime<Utc>,
+}
+
+impl<'a> RunRecord<'a> {
+    /// Records that a run begins; trouble with the state waits for [`RunRecord::finish`].
+    pub fn start(recorder: &'a Recorder, tool: &str, job: &str, clock: &'a dyn Clock) -> Self {
+        let (tool, job, started) = (tool.to_owned(), job.to_owned(), clock.now());
+        let mut run = Self { state: recorder.state(), clock, id: None, tool, job, started };
+        run.id = run.state.and_then(|state| state.with(|db| run.insert(db)).ok());
+        run
+    }
+
+    /// Records how the run ended, with its figures, in one transaction.
+    pub fn finish(self, exit: Exit, figures: &Value) -> Result<(), StateError> {
+        let Some(state) = self.state else { return Ok(()) };
+        let ended = nanos(self.clock.now());
+        state.with(|db| {
+            let transaction = db.unchecked_transaction()?;
+            let id = self.id.map_or_else(|| self.insert(db), Ok)?;
+            db.execute(
+                "UPDATE run SET ended = ?2, outcome = ?3, exit = ?4, figures = ?5 WHERE id = ?1",
+                params![id, ended, exit.name(), exit.code(), figures.to_string()],
+            )?;
+            transaction.commit()
+        })
+    }
+
+    fn insert(&self, db: &Connection) -> rusqlite::Result<i64> {
+        let host = rustix::system::uname();
+        db.execute(
+            "INSERT INTO run (tool, job, started, pid, host) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                self.tool,
+                self.job,
+                nanos(self.started),
+                std::process::id(),
+                host.nodename().to_string_lossy()
+            ],
+        )?;
+        Ok(db.last_insert_rowid())
+    }
+}
+
+/// A run as the state has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The tool that ran, such as `backup`.
+    pub tool: String,
+    /// Which of the tool's jobs it was.
+    pub job: String,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// How it ended; `None` while it runs, and for ever if it was killed.
+    pub end: Option<RunEnd>,
+    /// The process.
+    pub pid: u32,
+    /// The machine.
+    pub host: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunEnd {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The name of the exit, as [`Exit::name`] has it.
+    pub outcome: String,
+    /// The exit code.
+    pub exit: u8,
+    /// What the tool measured.
+    pub figures: Value,
+}
+
+/// The last `count` runs of a tool, the latest first.
+pub fn recent(state: &State, tool: &str, count: u32) -> Result<Vec<Run>, StateError> {
+    state.with(|db| {
+        let sql = "SELECT tool, job, started, pid, host, ended, outcome, exit, figures FROM run
+                   WHERE tool = ?1 ORDER BY started DESC, id DESC LIMIT ?2";
+        db.prepare(sql)?.query_map(params![tool, count], run)?.collect()
+    })
+}
+
+fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
+    Ok(Run {
+        tool: row.get(0)?,
+        job: row.get(1)?,
+        started: DateTime::from_timestamp_nanos(row.get(2)?),
+        pid: row.get(3)?,
+        host: row.get(4)?,
+        end: row.get::<_, Option<i64>>(5)?.map(|at| run_end(row, at)).transpose()?,
+    })
+}
+
+fn run_end(row: &Row<'_>, at: i64) -> rusqlite::Result<RunEnd> {
+    let figures: String = row.get(8)?;
+    let figures = serde_json::from_str(&figures).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, error.into())
+    })?;
+    Ok(RunEnd { at: DateTime::from_timestamp_nanos(at), outcome: row.get(6)?, exit: row.get(7)?, figures })
+}
+
+/// Nanoseconds since 1970; a time after the year 2262 is shown as that.
+fn nanos(time: DateTime<Utc>) -> i64 {
+    time.timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FixedClock;
+    use crate::testing::Child;
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    const FOLDER: &str = "RELIAB_TEST_STATE_DIR";
+
+    fn clock() -> FixedClock {
+        FixedClock::new("2026-11-22T12:00:00.123456789Z".parse().unwrap())
+    }
+
+    fn recorder(dir: &Path) -> Recorder {
+        let (recorder, error) = Recorder::open(dir);
+        assert!(error.is_none(), "{error:?}");
+        recorder
+    }
+
+    #[test]
+    fn a_finished_run_is_read_back_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, clock) = (recorder(dir.path()), clock());
+        let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        clock.advance(TimeDelta::seconds(90));
+        run.finish(Exit::Partial, &json!({"bytes": 7})).unwrap();
+        let end =
+            RunEnd { at: clock.now(), outcome: "partial".into(), exit: 3, figures: json!({"bytes": 7}) };
+        let expected = Run {
+            tool: "backup".into(),
+            job: "nightly".into(),
+            started: clock.now() - TimeDelta::seconds(90),
+            end: Some(end),
+            pid: std::process::id(),
+            host: rustix::system::uname().nodename().to_str().unwrap().into(),
+        };
+        assert_eq!(recent(recorder.state().unwrap(), "backup", 10).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn the_latest_runs_of_the_one_tool_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, clock) = (recorder(dir.path()), clock());
+        for (tool, job) in [("backup", "a"), ("verify", "b"), ("backup", "c"), ("backup", "d")] {
+            clock.advance(TimeDelta::seconds(1));
+            RunRecord::start(&recorder, tool, job, &clock).finish(Exit::Done, &Value::Null).unwrap();
+        }
+        let jobs: Vec<_> =
+            recent(recorder.state().unwrap(), "backup", 2).unwrap().into_iter().map(|run| run.job).collect();
+        assert_eq!(jobs, ["d", "c"]);
+    }
+
+    #[test]
+    #[ignore = "the other process of the test below"]
+    fn starts_a_run_and_is_killed() {
+        let dir = std::env::var_os(FOLDER).unwrap();
+        let (recorder, clock) = (recorder(Path::new(&dir)), clock());
+        let _run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        Child::ready_and_wait();
+    }
+
+    #[test]
+    fn a_run_that_was_killed_is_there_without_an_outcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let child = Child::start("record::tests::starts_a_run_and_is_killed", &[(FOLDER, dir.path())]);
+        let pid = child.id();
+        child.kill();
+        let recorder = recorder(dir.path());
+        let runs = recent(recorder.state().unwrap(), "backup", 10).unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!((runs[0].pid, &runs[0].end), (pid, &None));
+    }
+
+    #[test]
+    fn a_run_whose_start_was_not_written_is_written_whole_at_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, clock) = (recorder(dir.path()), clock());
+        let state = recorder.state().unwrap();
+        state.with(|db| db.pragma_update(None, "query_only", true)).unwrap();
+        let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        state.with(|db| db.pragma_update(None, "query_only", false)).unwrap();
+        run.finish(Exit::Done, &Value::Null).unwrap();
+        let runs = recent(state, "backup", 10).unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].end.as_ref().map(|end| end.exit), Some(0));
+    }
+
+    #[test]
+    fn trouble_with_the_state_is_told_once_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, clock) = (recorder(dir.path()), clock());
+        recorder.state().unwrap().with(|db| db.pragma_update(None, "query_only", true)).unwrap();
+        let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        let error = run.finish(Exit::Done, &Value::Null).unwrap_err();
+        assert!(matches!(error, StateError::Database { .. }), "{error}");
+    }
+
+    #[test]
+    fn without_a_state_the_job_is_done_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let (recorder, error) = Recorder::open(&file);
+        assert!(error.is_some() && recorder.state().is_none());
+        RunRecord::start(&recorder, "backup", "nightly", &clock()).finish(Exit::Done, &Value::Null).unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! Hashes of a large file's 4 KiB blocks, by which the next run sees what changed in place.
+//!
+//! The hash of a block is the first half of its chaining value in the file's BLAKE3 tree (Aumasson et al., "BLAKE3",
+//! 2.1; `blake3::hazmat`), so one pass gives the blocks' hashes and the file's digest.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
+
+use crate::error::{Error, Result};
+use crate::format::PATCH_BLOCK;
+use crate::id::Digest;
+
+/// Files smaller than this are not worth block hashes; a change stores a chunk or two again.
+pub(super) const MIN_SIZE: u64 = 4 << 20;
+
+/// Half of a block's chaining value.
+pub(super) type BlockHash = [u8; 16];
+
+const MAGIC: &[u8; 8] = b"RLBBLKS1";
+const HEADER: u64 = 8 + 32 + 8;
+
+/// Digest of a file and hashes of its blocks, in one pass over its content. Needs at least two blocks.
+#[derive(Default)]
+pub(super) struct TreeHasher {
+    /// Chaining values of complete subtrees, largest first.
+    stack: Vec<ChainingValue>,
+    last: Option<ChainingValue>,
+    blocks: u64,
+}
+
+impl TreeHasher {
+    /// Adds the next block; all but the last are `PATCH_BLOCK` bytes.
+    pub(super) fn block(&mut self, block: &[u8]) -> BlockHash {
+        if let Some(mut value) = self.last.take() {
+            let mut complete = self.blocks;
+            while complete & 1 == 0 {
+                let Some(left) = self.stack.pop() else { break };
+                value = merge_subtrees_non_root(&left, &value, Mode::Hash);
+                complete >>= 1;
+            }
+            self.stack.push(value);
+        }
+        let value = blake3::Hasher::new()
+            .set_input_offset(self.blocks * PATCH_BLOCK as u64)
+            .update(block)
+            .finalize_non_root();
+        self.last = Some(value);
+        self.blocks += 1;
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&value[..16]);
+        hash
+    }
+
+    /// The digest of all blocks; `None` with fewer than two.
+    pub(super) fn digest(mut self) -> Option<Digest> {
+        let mut value = self.last?;
+        while self.stack.len() > 1 {
+            let left = self.stack.pop()?;
+            value = merge_subtrees_non_root(&left, &value, Mode::Hash);
+        }
+        let root = merge_subtrees_root(&self.stack.pop()?, &value, Mode::Hash);
+        Some(Digest(*root.as_bytes()))
+    }
+}
+
+/// Block hashes being written to the cache.
+pub(super) struct BlocksWriter {
+    path: PathBuf,
+    to: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl BlocksWriter {
+    pub(super) fn create(folder: &Path, path: &[u8]) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::local("create", folder))?;
+        let to = file_of(folder, path);
+        let partial = to.with_extension("new");
+        let file = File::create(&partial).map_err(Error::local("create", &partial))?;
+        let mut writer = Self { path: partial, to, file: BufWriter::new(file) };
+        writer.write(&[0; HEADER as usize])?;
+        Ok(writer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(Error::local("write", &self.path))
+    }
+
+    pub(super) fn push(&mut self, hash: BlockHash) -> Result<()> {
+        self.write(&hash)
+    }
+
+    /// Says whose blocks they are and gives the file its name.
+    pub(super) fn finish(mut self, digest: Digest, size: u64) -> Result<()> {
+        let header = [&MAGIC[..], &digest.0, &size.to_le_bytes()].concat();
+        self.file.seek(SeekFrom::Start(0)).map_err(Error::local("write", &self.path))?;
+        self.write(&header)?;
+        self.file.flush().map_err(Error::local("write", &self.path))?;
+        fs::rename(&self.path, &self.to).map_err(Error::local("rename", &self.path))
+    }
+}
+
+/// Block hashes of a file as it was.
+pub(super) struct BlocksReader {
+    file: BufReader<File>,
+}
+
+impl BlocksReader {
+    /// `None` unless they are those of a file with this digest and size.
+    pub(super) fn open(folder: &Path, path: &[u8], digest: Digest, size: u64) -> Option<Self> {
+        let mut file = BufReader::new(File::open(file_of(folder, path)).ok()?);
+        let mut header = [0; HEADER as usize];
+        file.read_exact(&mut header).ok()?;
+        let expected = [&MAGIC[..], &digest.0, &size.to_le_bytes()].concat();
+        (header[..] == expected[..]).then_some(Self { file })
+    }
+
+    /// The next block's hash; `None` behind the last.
+    pub(super) fn next(&mut self) -> Option<BlockHash> {
+        let mut hash = [0; 16];
+        self.file.read_exact(&mut hash).ok()?;
+        Some(hash)
+    }
+}
+
+/// Forgets the blocks of a file that is gone.
+pub(super) fn forget(folder: &Path, path: &[u8]) {
+    // It may never have had any; a leftover only takes room.
+    drop(fs::remove_file(file_of(folder, path)));
+}
+
+fn file_of(folder: &Path, path: &[u8]) -> PathBuf {
+    folder.join(&blake3::hash(path).to_hex()[..32])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_blocks_gives_the_digest_of_the_file() {
+        for len in [4097, 8192, 8193, 12_288, 65_536, 65_537, 1 << 20, (1 << 20) + 5, 3_333_333] {
+            let data: Vec<u8> =
+                (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+            let mut tree = TreeHasher::default();
+            data.chunks(PATCH_BLOCK).for_each(|block| {
+                tree.block(block);
+            });
+            assert_eq!(tree.digest(), Some(Digest(*blake3::hash(&data).as_bytes())), "{len}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Reading one entry that is new or changed.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::is_large;
+use super::merge::Merge;
+use super::source::{may_have_holes, read_full, segments_of, status_of, xattrs_of};
+use crate::cache::CachedEntry;
+use crate::error::Result;
+use crate::format::entry::{Content, Data, Entry, Kind, Place, Xattr};
+use crate::format::tar::Body;
+use crate::id::Digest;
+use crate::status::{is_racy, is_same_content, meta};
+use crate::walk::{Status, Walked};
+
+/// Times a file that changes while it is read is read.
+const ATTEMPTS: usize = 2;
+
+/// A regular file that was opened.
+pub(super) struct OpenFile<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) file: OwnedFd,
+    /// What `fstat` says now; the walk may have seen something older.
+    pub(super) status: Status,
+    pub(super) xattrs: Vec<Xattr>,
+}
+
+impl Merge<'_> {
+    /// Reads an entry; `None` if it vanished or cannot be read, which has been noted then.
+    pub(super) fn read(&mut self, walked: &Walked, old: Option<&CachedEntry>) -> Result<Option<CachedEntry>> {
+        if walked.status.kind != FileType::RegularFile {
+            return self.read_special(walked, old);
+        }
+        if let Some(known) = self.find_known(&walked.status)? {
+            return Ok(Some(self.point_at(&walked.path, &walked.status, known)));
+        }
+        for attempt in 1..=ATTEMPTS {
+            let opened = match self.open(walked) {
+                Ok(opened) => opened,
+                Err(errno) => return self.not_read(walked, errno),
+            };
+            if opened.status.kind != FileType::RegularFile {
+                self.store.source_error(&walked.path, &"it was replaced while it was read");
+                return Ok(None);
+            }
+            let read = match self.read_file(&opened, old) {
+                Ok(read) => read?,
+                Err(errno) => return self.not_read(walked, errno),
+            };
+            let after = status_of(&opened.file).unwrap_or(opened.status);
+            let still = is_as_it_was(&opened.status, &after);
+            if let Some(mut entry) = read
+                && (still || attempt == ATTEMPTS)
+            {
+                if !still {
+                    self.store.note(&walked.path, "changed while it was read");
+                    entry.racy = true;
+                }
+                return Ok(Some(entry));
+            }
+        }
+        self.store.source_error(&walked.path, &"it kept changing while it was read");
+        Ok(None)
+    }
+
+    fn open<'w>(&mut self, walked: &'w Walked) -> std::result::Result<OpenFile<'w>, Errno> {
+        let file = self.store.opener.open(walked)?;
+        let status = status_of(&file)?;
+        let xattrs = xattrs_of(&file)?;
+        Ok(OpenFile { path: &walked.path, file, status, xattrs })
+    }
+
+    fn not_read(&mut self, walked: &Walked, errno: Errno) -> Result<Option<CachedEntry>> {
+        match errno {
+            Errno::NOENT => self.store.note(&walked.path, "vanished while it was read"),
+            Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
+                self.store.source_error(&walked.path, &"it was replaced while it was read");
+            }
+            other => self.store.source_error(&walked.path, &std::io::Error::from(other)),
+        }
+        Ok(None)
+    }
+
+    /// An entry that shows the same content without reading it: another name of the inode, or its old name.
+    fn find_known(&mut self, status: &Status) -> Result<Option<CachedEntry>> {
+        if status.links > 1
+            && let Some(known) = self.store.cache()?.find_link(status.device, status.inode)
+            && is_same_content(status, &known)
+        {
+            return Ok(Some(known));
+        }
+        let Some(parent) = &self.parent else { return Ok(None) };
+        match parent.find_inode(status.device, status.inode).filter(|known| is_same_content(status, known)) {
+            Some(known) => self.renumber(known).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An entry that stores nothing: its content is where another entry's is.
+    pub(super) fn point_at(&self, path: &[u8], status: &Status, known: CachedEntry) -> CachedEntry {
+        let Entry { path: known_path, kind, meta: known_meta, xattrs } = known.entry;
+        let meta = meta(status);
+        let kind = match kind {
+            Kind::File(content) => {
+                let record_path = content.was.unwrap_or(known_path);
+                let stamp = |m: &crate::format::entry::Meta| (m.mode, m.uid, m.gid, m.mtime.seconds);
+                let restamp = content.restamp || stamp(&meta) != stamp(&known_meta);
+                let was = (record_path != path).then_some(record_path);
+                Kind::File(Content { was, restamp, ..content })
+            }
+            other => other,
+        };
+        let entry = Entry { path: path.to_vec(), kind, meta, xattrs };
+        self.cached(entry, status)
+    }
+
+    fn cached(&self, entry: Entry, status: &Status) -> CachedEntry {
+        CachedEntry { entry, device: status.device, racy: is_racy(status, self.start), changed: true }
+    }
+
+    /// The outer error is the source's; `None` means that the file is no longer as long as it was.
+    fn read_file(
+        &mut self,
+        opened: &OpenFile<'_>,
+        old: Option<&CachedEntry>,
+    ) -> std::result::Result<Result<Option<CachedEntry>>, Errno> {
+        let size = opened.status.size;
+        let segments = if may_have_holes(&opened.status) { segments_of(&opened.file, size)? } else { None };
+        if is_large(size) || segments.is_some() {
+            return self.read_large(opened, segments, old);
+        }
+        self.read_small(opened)
+    }
+
+    fn read_small(
+        &mut self,
+        opened: &OpenFile<'_>,
+    ) -> std::result::Result<Result<Option<CachedEntry>>, Errno> {
+        let size = usize::try_from(opened.status.size).unwrap_or(usize::MAX);
+        let mut content = std::mem::take(&mut self.store.scratch);
+        content.resize(size.max(content.len()), 0);
+        let read = read_full(&opened.file, &mut content[..size], 0);
+        let stored = match read {
+            Ok(len) if len == size => self.store_small(opened, &content[..size]).map(Some),
+            Ok(_) => Ok(None),
+            Err(errno) => {
+                self.store.scratch = content;
+                return Err(errno);
+            }
+        };
+        self.store.scratch = content;
+        Ok(stored)
+    }
+
+    fn store_small(&mut self, opened: &OpenFile<'_>, content: &[u8]) -> Result<CachedEntry> {
+        let digest = Digest(*blake3::hash(content).as_bytes());
+        if let Some(known) = self.find_content(&digest, opened)? {
+            return Ok(self.point_at(opened.path, &opened.status, known));
+        }
+        let meta = meta(&opened.status);
+        let place = self.store.put_record(opened.path, &meta, &opened.xattrs, content)?;
+        let data = Data::Record(place);
+        Ok(self.file_entry(opened, digest, data))
+    }
+
+    /// The entry of a file whose content was stored just now.
+    pub(super) fn file_entry(&self, opened: &OpenFile<'_>, digest: Digest, data: Data) -> CachedEntry {
+        let content = Content { size: opened.status.size, digest, data, was: None, restamp: false };
+        let entry = Entry {
+            path: opened.path.to_vec(),
+            kind: Kind::File(content),
+            meta: meta(&opened.status),
+            xattrs: opened.xattrs.clone(),
+        };
+        self.cached(entry, &opened.status)
+    }
+
+    /// An entry whose record this file can share. Empty files are not worth it.
+    pub(super) fn find_content(
+        &mut self,
+        digest: &Digest,
+        opened: &OpenFile<'_>,
+    ) -> Result<Option<CachedEntry>> {
+        if opened.status.size == 0 {
+            return Ok(None);
+        }
+        let fits = |found: &CachedEntry| {
+            found.entry.xattrs == opened.xattrs && found.entry.size() == opened.status.size
+        };
+        if let Some(found) = self.store.cache()?.find_content(digest).filter(fits) {
+            return Ok(Some(found));
+        }
+        match self.parent.as_ref().and_then(|parent| parent.find_content(digest)).filter(fits) {
+            Some(found) => self.renumber(found).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read_special(&mut self, walked: &Walked, old: Option<&CachedEntry>) -> Result<Option<CachedEntry>> {
+        let kind = match self.special_kind(walked) {
+            Ok(Some(kind)) => kind,
+            Ok(None) => return Ok(None),
+            Err(errno) => return self.not_read(walked, errno),
+        };
+        let xattrs = match self.store.opener.xattrs(walked) {
+            Ok(xattrs) => xattrs,
+            Err(errno) => {
+                self.store.note(
+                    &walked.path,
+                    &format!("its attributes cannot be read: {}", std::io::Error::from(errno)),
+                );
+                Vec::new()
+            }
+        };
+        let mut entry = Entry { path: walked.path.clone(), kind, meta: meta(&walked.status), xattrs };
+        match old.filter(|old| is_same_but_for_place(&entry, &old.entry)) {
+            Some(old) if !self.parent.as_ref().is_some_and(|parent| parent.must_reread(&old.entry)) => {
+                entry = self.renumber(old.clone())?.entry;
+            }
+            _ => {
+                let Some(body) = Body::special(&entry.kind) else { return Ok(None) };
+                let place = self.store.put_special(&entry.path, &entry.meta, &entry.xattrs, body)?;
+                entry.kind.set_place(place);
+            }
+        }
+        Ok(Some(self.cached(entry, &walked.status)))
+    }
+
+    /// The kind of an entry that is no file, with a place that means nothing yet.
+    fn special_kind(&mut self, walked: &Walked) -> std::result::Result<Option<Kind>, Errno> {
+        let nowhere = Place { blob: 0, offset: 0 };
+        let (major, minor) = (rustix::fs::major(walked.status.rdev), rustix::fs::minor(walked.status.rdev));
+        Ok(match walked.status.kind {
+            FileType::Directory => Some(Kind::Dir(nowhere)),
+            FileType::Symlink => Some(Kind::Symlink(nowhere, self.store.opener.read_link(walked)?)),
+            FileType::Fifo => Some(Kind::Fifo(nowhere)),
+            FileType::CharacterDevice => Some(Kind::Char(nowhere, major, minor)),
+            FileType::BlockDevice => Some(Kind::Block(nowhere, major, minor)),
+            _ => {
+                self.store.source_error(&walked.path, &"it is of an unknown type");
+                None
+            }
+        })
+    }
+}
+
+fn is_as_it_was(before: &Status, after: &Status) -> bool {
+    (before.size, before.mtime, before.ctime) == (after.size, after.mtime, after.ctime)
+}
+
+fn is_same_but_for_place(new: &Entry, old: &Entry) -> bool {
+    let mut moved = new.clone();
+    if let Some(place) = old.place() {
+        moved.kind.set_place(place);
+    }
+    moved == *old
+}

@@ -1,0 +1,208 @@
+//! Large files and files with holes: cut into chunks by content, with a head of their own.
+
+use rustix::io::Errno;
+
+use super::blocks::{self, BlocksWriter, TreeHasher};
+use super::file::OpenFile;
+use super::merge::Merge;
+use super::source::read_full;
+use crate::cache::CachedEntry;
+use crate::error::Result;
+use crate::format::PATCH_BLOCK;
+use crate::format::entry::{Data, Large, Pieces};
+use crate::format::table::BlobKind;
+use crate::format::tar::{Body, padding};
+use crate::id::Digest;
+use crate::status::meta;
+
+/// Data segments of a file with holes.
+pub(super) type Segments = Option<Vec<(u64, u64)>>;
+
+/// Either error ends the reading of this file: the source's, or the repository's.
+type Reading<T> = std::result::Result<Result<T>, Errno>;
+
+/// Zeros to hash in place of holes.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The digest of a file being read, with its block hashes where they are kept.
+enum FileHasher {
+    Plain(Box<blake3::Hasher>),
+    Blocks(TreeHasher, BlocksWriter),
+}
+
+impl FileHasher {
+    fn update(&mut self, data: &[u8]) -> Result<()> {
+        match self {
+            Self::Plain(hasher) => {
+                hasher.update(data);
+                Ok(())
+            }
+            Self::Blocks(tree, writer) => {
+                data.chunks(PATCH_BLOCK).try_for_each(|block| writer.push(tree.block(block)))
+            }
+        }
+    }
+
+    fn zeros(&mut self, mut len: u64) {
+        let Self::Plain(hasher) = self else { return };
+        while len > 0 {
+            let step = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
+            hasher.update(&ZEROS[..step]);
+            len -= step as u64;
+        }
+    }
+
+    fn finish(self, size: u64) -> Result<Digest> {
+        match self {
+            Self::Plain(hasher) => Ok(Digest(*hasher.finalize().as_bytes())),
+            Self::Blocks(tree, writer) => {
+                // Only files of many blocks are hashed so.
+                let digest = tree.digest().unwrap_or(Digest([0; 32]));
+                writer.finish(digest, size)?;
+                Ok(digest)
+            }
+        }
+    }
+}
+
+impl Merge<'_> {
+    pub(super) fn read_large(
+        &mut self,
+        opened: &OpenFile<'_>,
+        segments: Segments,
+        old: Option<&CachedEntry>,
+    ) -> Reading<Option<CachedEntry>> {
+        if segments.is_none()
+            && let Some(old) = old
+            && let Some(patched) = self.patch_file(opened, old)?.transpose()
+        {
+            return Ok(patched.map(Some));
+        }
+        let whole = [(0, opened.status.size)];
+        let map = segments.as_deref().unwrap_or(&whole);
+        let hasher = match self.file_hasher(opened, segments.is_some()) {
+            Ok(hasher) => hasher,
+            Err(error) => return Ok(Err(error)),
+        };
+        match self.read_chunks(opened, map, hasher)? {
+            Ok(Some((digest, chunks))) => Ok(self.large_entry(opened, segments, digest, chunks).map(Some)),
+            Ok(None) => Ok(Ok(None)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn file_hasher(&self, opened: &OpenFile<'_>, has_holes: bool) -> Result<FileHasher> {
+        if has_holes || opened.status.size < blocks::MIN_SIZE {
+            return Ok(FileHasher::Plain(Box::default()));
+        }
+        let writer = BlocksWriter::create(&self.store.blocks_folder(), opened.path)?;
+        Ok(FileHasher::Blocks(TreeHasher::default(), writer))
+    }
+
+    /// Stores the data as chunks; `None` if the file is shorter than it was.
+    fn read_chunks(
+        &mut self,
+        opened: &OpenFile<'_>,
+        map: &[(u64, u64)],
+        mut hasher: FileHasher,
+    ) -> Reading<Option<(Digest, Vec<u32>)>> {
+        let window = self.store.chunker.max() * 2;
+        let mut buffer = std::mem::take(&mut self.store.scratch);
+        buffer.resize(window.max(buffer.len()), 0);
+        let outcome = self.read_window(opened, map, &mut hasher, &mut buffer[..window]);
+        self.store.scratch = buffer;
+        match outcome? {
+            Ok(Some(chunks)) => Ok(hasher.finish(opened.status.size).map(|digest| Some((digest, chunks)))),
+            Ok(None) => Ok(Ok(None)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Slides a window of two largest chunks over the data.
+    fn read_window(
+        &mut self,
+        opened: &OpenFile<'_>,
+        map: &[(u64, u64)],
+        hasher: &mut FileHasher,
+        window: &mut [u8],
+    ) -> Reading<Option<Vec<u32>>> {
+        let zeros = padding(map.iter().map(|&(_, len)| len).sum());
+        let mut chunks = Vec::new();
+        let mut filled = 0;
+        let mut end = 0;
+        for (number, &(offset, len)) in map.iter().enumerate() {
+            hasher.zeros(offset - end);
+            end = offset + len;
+            let mut at = offset;
+            while at < end {
+                let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(window.len() - filled);
+                let got = read_full(&opened.file, &mut window[filled..filled + want], at)?;
+                if got < want {
+                    return Ok(Ok(None));
+                }
+                at += want as u64;
+                let last = (at == end && number + 1 == map.len()).then_some(zeros);
+                let stored = hasher
+                    .update(&window[filled..filled + want])
+                    .and_then(|()| self.cut_chunks(window, filled + want, last, &mut chunks));
+                match stored {
+                    Ok(left) => filled = left,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        }
+        hasher.zeros(opened.status.size - end);
+        Ok(Ok(Some(chunks)))
+    }
+
+    /// Stores the chunks at the window's start and moves the rest there; gives its length. With `last` zeros to add
+    /// behind the last chunk, the rest is stored, too.
+    fn cut_chunks(
+        &mut self,
+        window: &mut [u8],
+        filled: usize,
+        last: Option<usize>,
+        chunks: &mut Vec<u32>,
+    ) -> Result<usize> {
+        let mut start = 0;
+        while filled - start >= self.store.chunker.max() || (last.is_some() && start < filled) {
+            self.stop_if_asked()?;
+            let len = self.store.chunker.cut(&window[start..filled]);
+            let mut content = self.store.buffer();
+            content.extend_from_slice(&window[start..start + len]);
+            start += len;
+            if let Some(zeros) = last.filter(|_| start == filled) {
+                content.resize(len + zeros, 0);
+            }
+            chunks.push(self.store.put_numbered(BlobKind::Chunk, content)?);
+        }
+        window.copy_within(start..filled, 0);
+        Ok(filled - start)
+    }
+
+    /// Makes the entry: another file's blobs where the content is known, else a head for these.
+    fn large_entry(
+        &mut self,
+        opened: &OpenFile<'_>,
+        map: Segments,
+        digest: Digest,
+        chunks: Vec<u32>,
+    ) -> Result<CachedEntry> {
+        if map.is_none()
+            && let Some(known) = self.find_content(&digest, opened)?
+            && matches!(&known.entry.kind, crate::format::entry::Kind::File(c) if matches!(&c.data, Data::Large(l) if l.map.is_none()))
+        {
+            return Ok(self.point_at(opened.path, &opened.status, known));
+        }
+        let head = self.put_head(opened, map.as_deref())?;
+        Ok(self.file_entry(opened, digest, Data::Large(Large { head, pieces: Pieces::Chunks(chunks), map })))
+    }
+
+    /// Stores the header blocks of a large file.
+    pub(super) fn put_head(&mut self, opened: &OpenFile<'_>, map: Option<&[(u64, u64)]>) -> Result<u32> {
+        let size = opened.status.size;
+        let body = map.map_or(Body::File(size), |map| Body::Sparse(size, map));
+        let header = self.store.encode_header(opened.path, &meta(&opened.status), &opened.xattrs, body);
+        self.store.put_numbered(BlobKind::Head, header)
+    }
+}

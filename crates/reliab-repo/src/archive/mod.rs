@@ -1,0 +1,220 @@
+//! Backup: the source is walked in path order and joined with the parent's entries; what changed is stored.
+
+mod blocks;
+mod bundle;
+mod file;
+mod large;
+mod layers;
+mod merge;
+mod parent;
+mod patch;
+mod source;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::format::entry::Stamp;
+use crate::format::escape::escape;
+use crate::format::snapshot::{Snapshot, SourceError, Stats};
+use crate::format::{ERRORS_MAX, LARGE_FILE};
+use crate::index;
+use crate::repository::{Repository, StoredSnapshot};
+use crate::storage::{DryStorage, Storage};
+use crate::walk::{Filter, FilterOptions, Walk, open_roots};
+use merge::Merge;
+use parent::Parent;
+use store::Store;
+
+/// What to back up, and how.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// Files and folders.
+    pub sources: Vec<PathBuf>,
+    /// What to leave out.
+    pub filter: FilterOptions,
+    /// Labels of the snapshot.
+    pub tags: Vec<String>,
+    /// Host the snapshot is of.
+    pub host: String,
+    /// User who runs the backup.
+    pub user: String,
+    /// Program and version.
+    pub program: String,
+    /// Now; becomes the snapshot's time.
+    pub time: DateTime<Utc>,
+    /// zstd level, 1 to 19.
+    pub level: i32,
+    /// Write nothing.
+    pub dry_run: bool,
+    /// Accept a source without files where the parent had some.
+    pub allow_empty: bool,
+    /// Folder for what makes the next run fast; may be lost.
+    pub cache: PathBuf,
+    /// Threads that compress.
+    pub threads: usize,
+}
+
+/// What a backup did.
+#[derive(Debug)]
+pub struct BackupReport {
+    /// The new snapshot; its id means nothing after a dry run.
+    pub stored: StoredSnapshot,
+    /// Sources that could not be read; the rest is safe.
+    pub unreadable: u64,
+}
+
+/// Backs up into the storage's repository, creating it on first use.
+pub fn backup(
+    storage: Arc<dyn Storage>,
+    options: &BackupOptions,
+    events: &dyn Events,
+) -> Result<BackupReport> {
+    let storage: Arc<dyn Storage> =
+        if options.dry_run { Arc::new(DryStorage::new(storage)) } else { storage };
+    // Roots are opened before anything is created: a wrong path must not leave a new repository behind.
+    drop(open_roots(&options.sources)?);
+    let repository = Repository::open_or_create(Arc::clone(&storage), options.time)?;
+    storage.sweep()?;
+    let job = Job::new(&repository, options)?;
+    match job.run(events) {
+        Err(error) if parent::is_cache_damage(&error) => {
+            // Found while it was read: forget it, so that it is rebuilt, and begin again.
+            job.forget_cache()?;
+            job.run(events)
+        }
+        other => other,
+    }
+}
+
+/// One backup of one set of sources.
+struct Job<'a> {
+    repository: &'a Repository,
+    options: &'a BackupOptions,
+    /// The sources as snapshots name them.
+    paths: Vec<String>,
+    cache: PathBuf,
+    /// Holds the cache where the folder asked for cannot be written.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+impl<'a> Job<'a> {
+    fn new(repository: &'a Repository, options: &'a BackupOptions) -> Result<Self> {
+        let paths = options.sources.iter().map(|path| absolute(path)).collect::<Result<Vec<_>>>()?;
+        let key = blake3::hash(format!("{}\0{}", options.host, paths.join("\0")).as_bytes()).to_hex();
+        let folder = options.cache.join(&repository.config().id).join(&key[..16]);
+        if std::fs::create_dir_all(&folder).is_ok() && !options.dry_run {
+            return Ok(Self { repository, options, paths, cache: folder, _scratch: None });
+        }
+        let scratch =
+            tempfile::tempdir().map_err(Error::local("create a folder in", std::env::temp_dir()))?;
+        // A dry run may read the real cache and must not change it.
+        let copied = std::fs::copy(folder.join(parent::CACHE_FILE), scratch.path().join(parent::CACHE_FILE));
+        drop(copied);
+        Ok(Self { repository, options, paths, cache: scratch.path().to_owned(), _scratch: Some(scratch) })
+    }
+
+    fn forget_cache(&self) -> Result<()> {
+        let path = self.cache.join(parent::CACHE_FILE);
+        std::fs::remove_file(&path).map_err(Error::local("remove", path))
+    }
+
+    fn run(&self, events: &dyn Events) -> Result<BackupReport> {
+        let options = self.options;
+        let roots = open_roots(&options.sources)?;
+        let parent = Parent::find(self)?;
+        let store = Store::start(self.repository, options, events, &self.cache);
+        let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
+        let walk = Walk::start(roots, filter, options.threads);
+        let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
+        let mut merge = Merge::new(store, parent, start);
+        merge.run(walk)?;
+        self.publish(merge)
+    }
+
+    /// Writes the layers, then what makes them reachable, in the order that keeps every step safe.
+    fn publish(&self, merge: Merge<'_>) -> Result<BackupReport> {
+        let (mut store, parent, outcome) = merge.finish()?;
+        let parent_files = parent.as_ref().map_or(0, |parent| parent.stored.snapshot.stats.files);
+        if store.stats.files == 0 && parent_files > 0 && !self.options.allow_empty {
+            let path = self.options.sources.first().cloned().unwrap_or_default();
+            let reason = format!(
+                "it holds no files now, but had {parent_files}; check that it is mounted, or use --allow-empty"
+            );
+            return Err(Error::Source { path, reason });
+        }
+        let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
+        let (added, cache, errors, mut stats, unreadable) = store.finish()?;
+        let new_packs = [self.repository.index().adopted(), &added.packs].concat();
+        if !new_packs.is_empty() {
+            index::publish(self.repository.storage(), &new_packs)?;
+        }
+        stats.added_blobs = added.blobs;
+        stats.added_bytes = added.bytes;
+        stats.layer_entries = layers.iter().map(|layer| layer.entries).collect();
+        let list = layers.iter().map(|layer| layer.list).collect();
+        let stored = self.repository.publish_snapshot(self.snapshot(parent.as_ref(), list, stats, errors))?;
+        if let Some(cache) = cache {
+            let sparse = layers::sparse_bundles(self.repository, &cache);
+            cache.finish(
+                &self.cache.join(parent::CACHE_FILE),
+                &self.repository.config().id,
+                layers,
+                sparse,
+            )?;
+        }
+        Ok(BackupReport { stored, unreadable })
+    }
+
+    fn snapshot(
+        &self,
+        parent: Option<&Parent>,
+        layers: Vec<crate::id::BlobId>,
+        stats: Stats,
+        errors: Vec<SourceError>,
+    ) -> Snapshot {
+        Snapshot {
+            time: self.options.time,
+            host: self.options.host.clone(),
+            user: self.options.user.clone(),
+            program: self.options.program.clone(),
+            paths: self.paths.clone(),
+            tags: self.options.tags.clone(),
+            parent: parent.map(|parent| parent.stored.id),
+            layers,
+            stats,
+            errors,
+        }
+    }
+}
+
+/// A source as snapshots name it: absolute, escaped.
+fn absolute(path: &Path) -> Result<String> {
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = std::path::absolute(path).map_err(Error::local("resolve", path))?;
+    Ok(escape(absolute.as_os_str().as_bytes()).into_owned())
+}
+
+/// True if a file of this size gets blobs of its own.
+fn is_large(size: u64) -> bool {
+    size >= LARGE_FILE
+}
+
+/// Sources that could not be read: the first of them, and how many.
+#[derive(Default)]
+struct SourceErrors {
+    kept: Vec<SourceError>,
+    unreadable: u64,
+}
+
+impl SourceErrors {
+    fn push(&mut self, path: &[u8], error: &str) {
+        if self.kept.len() < ERRORS_MAX {
+            self.kept.push(SourceError { path: escape(path).into_owned(), error: error.to_owned() });
+        }
+    }
+}

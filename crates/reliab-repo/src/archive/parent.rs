@@ -1,0 +1,125 @@
+//! The parent: the last snapshot of the same host and sources, and the cache of its entries.
+
+use std::collections::HashSet;
+
+use super::Job;
+use crate::blob::BlobReader;
+use crate::cache::{BlockRow, Cache, CacheWriter, CachedEntry, LayerInfo};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, Stamp};
+use crate::format::snapshot::Snapshot;
+use crate::manifest::{Manifest, read_list};
+use crate::repository::{Repository, StoredSnapshot};
+use crate::status;
+
+/// Name of the cache file in a job's cache folder.
+pub(super) const CACHE_FILE: &str = "entries";
+
+/// True if an error means that the cache, not the repository, is damaged.
+pub(super) fn is_cache_damage(error: &Error) -> bool {
+    matches!(error, Error::Damaged { what, .. } if what == "the local cache")
+}
+
+/// What the run is compared with.
+pub(super) struct Parent {
+    pub(super) stored: StoredSnapshot,
+    pub(super) cache: Cache,
+    /// Numbers of blobs that no present pack holds: what lies in them is read again.
+    lost: HashSet<u32>,
+    /// Numbers of bundles to empty: what lives in them is read again.
+    sparse: HashSet<u32>,
+    /// False if a list or page of the layers is lost: a fresh base is written.
+    pub(super) layers_whole: bool,
+}
+
+impl Parent {
+    /// The parent of a job, if it has one that can be used.
+    pub(super) fn find(job: &Job<'_>) -> Result<Option<Self>> {
+        let list = job.repository.snapshots()?;
+        let is_ours =
+            |s: &&StoredSnapshot| s.snapshot.host == job.options.host && s.snapshot.paths == job.paths;
+        let Some(stored) = list.snapshots.iter().rev().find(is_ours) else { return Ok(None) };
+        let path = job.cache.join(CACHE_FILE);
+        let usable = |cache: &Cache| {
+            cache.directory().layers.iter().map(|l| l.list).eq(stored.snapshot.layers.iter().copied())
+        };
+        let id = &job.repository.config().id;
+        let mut cache = Cache::open(&path, id).filter(usable);
+        if cache.is_none() && rebuild(job, &stored.snapshot)? {
+            cache = Cache::open(&path, id).filter(usable);
+        }
+        Ok(cache.map(|cache| Self::new(job.repository, stored.clone(), cache)))
+    }
+
+    fn new(repository: &Repository, stored: StoredSnapshot, cache: Cache) -> Self {
+        let is_lost = |id| repository.index().find(id).is_none();
+        let directory = cache.directory();
+        let lost = (0u32..).zip(&directory.blobs).filter(|(_, id)| is_lost(id)).map(|(n, _)| n).collect();
+        let sparse = directory.sparse.iter().copied().collect();
+        let layers_whole = !directory.layers.iter().any(|l| is_lost(&l.list) || l.pages.iter().any(is_lost));
+        Self { stored, cache, lost, sparse, layers_whole }
+    }
+
+    /// True if a block need not be looked into when its fingerprint matches.
+    pub(super) fn is_trusted(&self, block: &BlockRow) -> bool {
+        self.lost.is_empty() && block.fingerprint != [0; 32]
+    }
+
+    /// True if the entry's content must be read again whatever its status says.
+    pub(super) fn must_reread(&self, entry: &Entry) -> bool {
+        if self.lost.is_empty() && self.sparse.is_empty() {
+            return false;
+        }
+        let in_sparse = entry.place().is_some_and(|place| self.sparse.contains(&place.blob));
+        let mut in_lost = false;
+        entry.kind.clone().for_each_blob(|blob| in_lost |= self.lost.contains(blob));
+        in_sparse || in_lost
+    }
+
+    /// An entry with this content that may be pointed at.
+    pub(super) fn find_content(&self, digest: &crate::id::Digest) -> Option<CachedEntry> {
+        self.cache.find_content(digest).filter(|found| !self.must_reread(&found.entry))
+    }
+
+    /// An entry with this inode that may be pointed at.
+    pub(super) fn find_inode(&self, device: u64, inode: u64) -> Option<CachedEntry> {
+        self.cache.find_inode(device, inode).filter(|found| !self.must_reread(&found.entry))
+    }
+}
+
+/// Writes the cache anew from the repository; false if the snapshot's pages are damaged.
+fn rebuild(job: &Job<'_>, snapshot: &Snapshot) -> Result<bool> {
+    let repository = job.repository;
+    let Ok(layers) = layer_infos(repository, snapshot) else { return Ok(false) };
+    let Ok(mut manifest) = Manifest::open(repository, snapshot, None) else { return Ok(false) };
+    let mut writer = CacheWriter::create(job.cache.join("entries.new"))?;
+    let start = Stamp { seconds: snapshot.time.timestamp(), nanos: snapshot.time.timestamp_subsec_nanos() };
+    for item in &mut manifest {
+        let mut entry = item.entry;
+        entry.kind.for_each_blob(|blob| *blob = writer.blobs.number(&item.page.blobs[*blob as usize]));
+        // The device is known only where the page says it; elsewhere a renamed file is read again.
+        let device = entry.meta.links.map_or(0, |links| links.device);
+        let racy = status::is_racy_meta(&entry.meta, start);
+        writer.push(&CachedEntry { entry, device, racy, changed: false })?;
+    }
+    if !manifest.take_gaps().is_empty() {
+        return Ok(false);
+    }
+    writer.end_entries()?;
+    let sparse = super::layers::sparse_bundles(repository, &writer);
+    writer.finish(&job.cache.join(CACHE_FILE), &repository.config().id, layers, sparse)?;
+    Ok(true)
+}
+
+fn layer_infos(repository: &Repository, snapshot: &Snapshot) -> Result<Vec<LayerInfo>> {
+    let mut reader = BlobReader::new(repository)?;
+    snapshot
+        .layers
+        .iter()
+        .map(|list| {
+            let rows = read_list(&mut reader, list)?;
+            let entries = rows.iter().map(|row| row.entries).sum();
+            Ok(LayerInfo { list: *list, entries, pages: rows.iter().map(|row| row.id).collect() })
+        })
+        .collect()
+}

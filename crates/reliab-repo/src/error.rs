@@ -1,0 +1,131 @@
+//! What can go wrong in a repository, with the path or id it happened to.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::id::BlobId;
+
+/// Result of the engine's operations.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the repository engine; the text reads after "cannot …".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation on the repository's storage failed.
+    #[error("{action} {path}")]
+    Storage {
+        /// What was tried, as a verb: "write", "read".
+        action: &'static str,
+        /// The file in the repository.
+        path: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A local file outside the repository could not be used.
+    #[error("{action} {}", path.display())]
+    Local {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// No repository there.
+    #[error(
+        "open the repository {location}: it holds no repository.json; `reliab backup --repo {location}` creates one"
+    )]
+    NoRepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// There is something at the location that is not a repository.
+    #[error("use {location} as a repository: {reason}")]
+    NotARepository {
+        /// Where it was looked for.
+        location: String,
+        /// Why it cannot be one.
+        reason: String,
+    },
+    /// The repository needs a newer (or other) program.
+    #[error(
+        "read the repository: {what}; this program reads format version 1, unencrypted: use a newer reliab"
+    )]
+    Unsupported {
+        /// What is not understood.
+        what: String,
+    },
+    /// A file or blob of the repository is missing or does not hold what it should.
+    #[error("use {what}: {reason}")]
+    Damaged {
+        /// The object: "pack ab12…", "snapshot 34cd…".
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A blob is in no readable pack.
+    #[error("find blob {0}: no pack holds it")]
+    MissingBlob(BlobId),
+    /// A snapshot was asked for that is not there, or not clear.
+    #[error("find snapshot {spec:?}: {reason}")]
+    NoSnapshot {
+        /// What was asked for.
+        spec: String,
+        /// Why it names none, and what is near.
+        reason: String,
+    },
+    /// An option's value makes no sense.
+    #[error("use {option} {value:?}: {reason}")]
+    Usage {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A source root cannot be read, so nothing was published.
+    #[error("back up {}: {reason}", path.display())]
+    Source {
+        /// The root.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The restore target is in the way.
+    #[error("restore into {}: {reason}", path.display())]
+    Target {
+        /// The target.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Asked to stop by a signal.
+    #[error("go on: stopped by a signal; what was published stays")]
+    Interrupted,
+}
+
+impl Error {
+    /// A damaged object.
+    pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Damaged { what: what.into(), reason: reason.to_string() }
+    }
+
+    /// A failed operation on a local file, for `map_err`.
+    pub fn local(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Local { action, path, source }
+    }
+
+    /// True if data of the repository is missing or damaged (exit code 4).
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::MissingBlob(_) => true,
+            Self::Storage { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}

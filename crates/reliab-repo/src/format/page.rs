@@ -1,0 +1,518 @@
+//! Pages (entries as JSON Lines) and lists (the pages of a layer).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+
+use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp};
+use super::escape::{escape, is_well_formed, unescape};
+use super::{Malformed, order};
+use crate::id::{BlobId, Digest};
+
+/// User and group names by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// User names.
+    pub users: BTreeMap<u32, String>,
+    /// Group names.
+    pub groups: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// User and group name of an entry, empty where unknown.
+    pub fn of(&self, meta: &Meta) -> (&str, &str) {
+        (
+            self.users.get(&meta.uid).map(String::as_str).unwrap_or_default(),
+            self.groups.get(&meta.gid).map(String::as_str).unwrap_or_default(),
+        )
+    }
+}
+
+/// A line of a page: an entry, or in an overlay one that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// The entry as it is now.
+    Entry(Entry),
+    /// The path is gone.
+    Gone(Vec<u8>),
+    /// The path is gone, and all that older layers have below it.
+    GoneTree(Vec<u8>),
+}
+
+impl Line {
+    /// Its path.
+    pub fn path(&self) -> &[u8] {
+        match self {
+            Self::Entry(entry) => &entry.path,
+            Self::Gone(path) | Self::GoneTree(path) => path,
+        }
+    }
+}
+
+/// A decoded page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The blobs that entries refer to by number.
+    pub blobs: Vec<BlobId>,
+    /// Names of the owners.
+    pub names: Names,
+    /// The lines, sorted by path.
+    pub lines: Vec<Line>,
+}
+
+/// Writes a page: its header line, then a line an entry.
+pub fn encode_page(page: &Page) -> String {
+    let mut text = encode_header(&page.blobs, &page.names);
+    page.lines.iter().for_each(|line| encode_line(&mut text, line));
+    text
+}
+
+/// The first line of a page.
+pub fn encode_header(blobs: &[BlobId], names: &Names) -> String {
+    let mut text = String::with_capacity(blobs.len() * 70 + 200);
+    text.push_str("{\"page\":1,\"blobs\":[");
+    for (i, id) in blobs.iter().enumerate() {
+        put(&mut text, format_args!("{}\"{id}\"", comma(i)));
+    }
+    text.push_str("],\"users\":");
+    encode_names(&mut text, &names.users);
+    text.push_str(",\"groups\":");
+    encode_names(&mut text, &names.groups);
+    text.push_str("}\n");
+    text
+}
+
+fn encode_names(text: &mut String, names: &BTreeMap<u32, String>) {
+    text.push('{');
+    for (i, (id, name)) in names.iter().enumerate() {
+        put(text, format_args!("{}\"{id}\":\"{}\"", comma(i), escape(name.as_bytes())));
+    }
+    text.push('}');
+}
+
+fn comma(i: usize) -> &'static str {
+    if i == 0 { "" } else { "," }
+}
+
+/// Writing to a string cannot fail.
+fn put(text: &mut String, args: std::fmt::Arguments<'_>) {
+    text.write_fmt(args).unwrap_or_default();
+}
+
+/// Appends a line.
+pub fn encode_line(text: &mut String, line: &Line) {
+    let gone = |text: &mut String, path: &[u8], word| {
+        put(text, format_args!("{{\"path\":\"{}\",\"type\":\"{word}\"}}\n", escape(path)));
+    };
+    match line {
+        Line::Entry(entry) => encode_entry(text, entry),
+        Line::Gone(path) => gone(text, path, "gone"),
+        Line::GoneTree(path) => gone(text, path, "gone-tree"),
+    }
+}
+
+fn encode_entry(text: &mut String, entry: &Entry) {
+    let meta = &entry.meta;
+    text.push_str("{\"path\":\"");
+    text.push_str(&escape(&entry.path));
+    text.push_str("\",\"type\":\"");
+    text.push_str(entry.kind.word());
+    put(text, format_args!("\",\"mode\":\"{:o}\"", meta.mode));
+    for (key, value) in [(",\"uid\":", u64::from(meta.uid)), (",\"gid\":", u64::from(meta.gid))] {
+        put_number(text, key, value);
+    }
+    put_stamp(text, ",\"mtime\":[", meta.mtime);
+    put_stamp(text, ",\"ctime\":[", meta.ctime);
+    put_number(text, ",\"inode\":", meta.inode);
+    if let Some(links) = meta.links {
+        put_number(text, ",\"links\":", links.count);
+        put_number(text, ",\"device\":", links.device);
+    }
+    encode_special(text, &entry.kind);
+    encode_xattrs(text, entry);
+    match &entry.kind {
+        Kind::File(content) => encode_content(text, content),
+        Kind::Dir(place)
+        | Kind::Symlink(place, _)
+        | Kind::Fifo(place)
+        | Kind::Char(place, ..)
+        | Kind::Block(place, ..) => encode_place(text, *place),
+    }
+    text.push_str("}\n");
+}
+
+fn put_number(text: &mut String, key: &str, value: u64) {
+    text.push_str(key);
+    put(text, format_args!("{value}"));
+}
+
+fn put_stamp(text: &mut String, key: &str, stamp: Stamp) {
+    text.push_str(key);
+    put(text, format_args!("{},{}]", stamp.seconds, stamp.nanos));
+}
+
+fn encode_special(text: &mut String, kind: &Kind) {
+    match kind {
+        Kind::Symlink(_, target) => put(text, format_args!(",\"target\":\"{}\"", escape(target))),
+        Kind::Char(_, major, minor) | Kind::Block(_, major, minor) => {
+            put(text, format_args!(",\"rdev\":[{major},{minor}]"));
+        }
+        _ => {}
+    }
+}
+
+fn encode_xattrs(text: &mut String, entry: &Entry) {
+    if entry.xattrs.is_empty() {
+        return;
+    }
+    text.push_str(",\"xattrs\":{");
+    for (i, (name, value)) in entry.xattrs.iter().enumerate() {
+        put(text, format_args!("{}\"{}\":\"{}\"", comma(i), escape(name), BASE64.encode(value)));
+    }
+    text.push('}');
+}
+
+fn encode_place(text: &mut String, place: Place) {
+    put(text, format_args!(",\"at\":[{},{}]", place.blob, place.offset));
+}
+
+fn encode_content(text: &mut String, content: &Content) {
+    put_number(text, ",\"size\":", content.size);
+    put(text, format_args!(",\"blake3\":\"{}\"", content.digest));
+    match &content.data {
+        Data::Record(place) => encode_place(text, *place),
+        Data::Large(large) => encode_large(text, large),
+    }
+    if let Some(was) = &content.was {
+        put(text, format_args!(",\"was\":\"{}\"", escape(was)));
+    }
+    if content.restamp {
+        text.push_str(",\"restamp\":true");
+    }
+}
+
+fn encode_large(text: &mut String, large: &Large) {
+    put(text, format_args!(",\"head\":{}", large.head));
+    match &large.pieces {
+        Pieces::Chunks(blobs) => {
+            text.push_str(",\"chunks\":[");
+            for (i, blob) in blobs.iter().enumerate() {
+                put(text, format_args!("{}{blob}", comma(i)));
+            }
+        }
+        Pieces::Extents(extents) => {
+            text.push_str(",\"extents\":[");
+            for (i, Extent { blob, offset, len }) in extents.iter().enumerate() {
+                put(text, format_args!("{}[{blob},{offset},{len}]", comma(i)));
+            }
+        }
+    }
+    text.push(']');
+    if let Some(map) = &large.map {
+        text.push_str(",\"map\":[");
+        for (i, (offset, len)) in map.iter().enumerate() {
+            put(text, format_args!("{}[{offset},{len}]", comma(i)));
+        }
+        text.push(']');
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHeader {
+    page: u32,
+    blobs: Vec<String>,
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEntry<'a> {
+    path: &'a str,
+    r#type: &'a str,
+    #[serde(default)]
+    mode: &'a str,
+    #[serde(default)]
+    uid: u32,
+    #[serde(default)]
+    gid: u32,
+    #[serde(default)]
+    mtime: (i64, u32),
+    #[serde(default)]
+    ctime: (i64, u32),
+    #[serde(default)]
+    inode: u64,
+    links: Option<u64>,
+    device: Option<u64>,
+    target: Option<&'a str>,
+    rdev: Option<(u32, u32)>,
+    #[serde(default)]
+    xattrs: BTreeMap<&'a str, &'a str>,
+    size: Option<u64>,
+    blake3: Option<&'a str>,
+    at: Option<(u32, u32)>,
+    head: Option<u32>,
+    chunks: Option<Vec<u32>>,
+    extents: Option<Vec<(u32, u32, u32)>>,
+    map: Option<Vec<(u64, u64)>>,
+    was: Option<&'a str>,
+    #[serde(default)]
+    restamp: bool,
+}
+
+/// Reads a page; every path is checked to be well formed and in order, every blob number to be in the table.
+pub fn decode_page(text: &[u8]) -> Result<Page, Malformed> {
+    let text = std::str::from_utf8(text).map_err(Malformed::new)?;
+    let (header, rest) =
+        text.split_once('\n').ok_or_else(|| Malformed::new("the page has no header line"))?;
+    let raw: RawHeader = serde_json::from_str(header).map_err(Malformed::new)?;
+    if raw.page != 1 {
+        return Err(Malformed(format!("page version {} is not known", raw.page)));
+    }
+    let parse_id = |id: &String| BlobId::parse(id).ok_or_else(|| Malformed(format!("bad blob id {id:?}")));
+    let blobs = raw.blobs.iter().map(parse_id).collect::<Result<Vec<_>, _>>()?;
+    let names = Names { users: raw.users, groups: raw.groups };
+    let lines =
+        rest.lines().map(|line| decode_line(line, blobs.len())).collect::<Result<Vec<_>, Malformed>>()?;
+    if lines.windows(2).any(|pair| order::compare(pair[0].path(), pair[1].path()).is_ge()) {
+        return Err(Malformed::new("the page is not sorted"));
+    }
+    Ok(Page { blobs, names, lines })
+}
+
+fn decode_line(line: &str, blobs: usize) -> Result<Line, Malformed> {
+    let raw: RawEntry<'_> = serde_json::from_str(line).map_err(Malformed::new)?;
+    let path = unescape(raw.path)?;
+    if !is_well_formed(&path) {
+        return Err(Malformed(format!("path {:?} is not allowed", raw.path)));
+    }
+    match raw.r#type {
+        "gone" => return Ok(Line::Gone(path)),
+        "gone-tree" => return Ok(Line::GoneTree(path)),
+        _ => {}
+    }
+    let bad = |what: &str| Malformed(format!("entry {:?}: {what}", raw.path));
+    let meta = decode_meta(&raw).ok_or_else(|| bad("bad mode, time or links"))?;
+    let xattrs = decode_xattrs(&raw)?;
+    let mut kind = decode_kind(&raw)?.ok_or_else(|| bad("fields do not fit its type"))?;
+    let mut in_table = true;
+    kind.for_each_blob(|blob| in_table &= (*blob as usize) < blobs);
+    if !in_table {
+        return Err(bad("blob number beyond the table"));
+    }
+    Ok(Line::Entry(Entry { path, kind, meta, xattrs }))
+}
+
+fn decode_meta(raw: &RawEntry<'_>) -> Option<Meta> {
+    let mode = u32::from_str_radix(raw.mode, 8).ok().filter(|mode| *mode <= 0o7777)?;
+    let stamp = |(seconds, nanos)| (nanos < 1_000_000_000).then_some(Stamp { seconds, nanos });
+    let links = match (raw.links, raw.device) {
+        (Some(count), Some(device)) => Some(Links { count, device }),
+        (None, None) => None,
+        _ => return None,
+    };
+    let (mtime, ctime) = (stamp(raw.mtime)?, stamp(raw.ctime)?);
+    Some(Meta { mode, uid: raw.uid, gid: raw.gid, mtime, ctime, inode: raw.inode, links })
+}
+
+fn decode_xattrs(raw: &RawEntry<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+    let decode =
+        |(name, value): (&&str, &&str)| Ok((unescape(name)?, BASE64.decode(value).map_err(Malformed::new)?));
+    raw.xattrs.iter().map(decode).collect()
+}
+
+/// `None` where the fields do not fit the type.
+fn decode_kind(raw: &RawEntry<'_>) -> Result<Option<Kind>, Malformed> {
+    let place = raw.at.map(|(blob, offset)| Place { blob, offset });
+    let target = raw.target.map(unescape).transpose()?;
+    Ok(match (raw.r#type, place, target, raw.rdev) {
+        ("file", place, None, None) => decode_content(raw, place)?.map(Kind::File),
+        ("dir", Some(place), None, None) => Some(Kind::Dir(place)),
+        ("symlink", Some(place), Some(target), None) if !target.contains(&0) => {
+            Some(Kind::Symlink(place, target))
+        }
+        ("fifo", Some(place), None, None) => Some(Kind::Fifo(place)),
+        ("char", Some(place), None, Some((major, minor))) => Some(Kind::Char(place, major, minor)),
+        ("block", Some(place), None, Some((major, minor))) => Some(Kind::Block(place, major, minor)),
+        _ => None,
+    })
+}
+
+fn decode_content(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Content>, Malformed> {
+    let was = raw.was.map(unescape).transpose()?;
+    let data = match (place, raw.head) {
+        (Some(place), None) => Some(Data::Record(place)),
+        (None, Some(head)) => decode_large(raw, head).map(Data::Large),
+        _ => None,
+    };
+    let (Some(size), Some(digest), Some(data)) = (raw.size, raw.blake3.and_then(Digest::parse), data) else {
+        return Ok(None);
+    };
+    let content = Content { size, digest, data, was, restamp: raw.restamp };
+    Ok(content_fits(&content).then_some(content))
+}
+
+fn decode_large(raw: &RawEntry<'_>, head: u32) -> Option<Large> {
+    let pieces = match (&raw.chunks, &raw.extents) {
+        (Some(chunks), None) => Pieces::Chunks(chunks.clone()),
+        (None, Some(extents)) => {
+            Pieces::Extents(extents.iter().map(|&(blob, offset, len)| Extent { blob, offset, len }).collect())
+        }
+        _ => return None,
+    };
+    Some(Large { head, pieces, map: raw.map.clone() })
+}
+
+/// Holes are in order and inside the file, and extents add up to what is stored.
+fn content_fits(content: &Content) -> bool {
+    let Data::Large(large) = &content.data else { return true };
+    let mut end = 0u64;
+    for &(offset, len) in large.map.iter().flatten() {
+        match offset.checked_add(len) {
+            Some(next) if offset >= end && next <= content.size => end = next,
+            _ => return false,
+        }
+    }
+    match &large.pieces {
+        Pieces::Chunks(_) => true,
+        Pieces::Extents(extents) => {
+            extents.iter().map(|e| u64::from(e.len)).sum::<u64>() == large.stored_len(content.size)
+        }
+    }
+}
+
+/// A page as its layer's list names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRow {
+    /// The page.
+    pub id: BlobId,
+    /// How many lines it has.
+    pub entries: u64,
+    /// Path of its first line.
+    pub first: Vec<u8>,
+}
+
+/// Writes a list.
+pub fn encode_list(rows: &[ListRow]) -> String {
+    rows.iter().map(|row| format!("{} {} {}\n", row.id, row.entries, escape(&row.first))).collect()
+}
+
+/// Reads a list; paths are checked to be in order.
+pub fn decode_list(text: &[u8]) -> Result<Vec<ListRow>, Malformed> {
+    let text = std::str::from_utf8(text).map_err(Malformed::new)?;
+    let rows = text.lines().map(decode_list_row).collect::<Result<Vec<_>, _>>()?;
+    if rows.windows(2).any(|pair| order::compare(&pair[0].first, &pair[1].first).is_ge()) {
+        return Err(Malformed::new("the list is not sorted"));
+    }
+    Ok(rows)
+}
+
+fn decode_list_row(line: &str) -> Result<ListRow, Malformed> {
+    let mut words = line.splitn(3, ' ');
+    let row = (|| {
+        let id = BlobId::parse(words.next()?)?;
+        let entries = words.next()?.parse().ok()?;
+        let first = unescape(words.next()?).ok().filter(|path| is_well_formed(path))?;
+        Some(ListRow { id, entries, first })
+    })();
+    row.ok_or_else(|| Malformed::new("bad line in a list"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> Meta {
+        Meta {
+            mode: 0o4755,
+            uid: 1000,
+            gid: 100,
+            mtime: Stamp { seconds: -5, nanos: 999_999_999 },
+            ctime: Stamp { seconds: 1_700_000_000, nanos: 0 },
+            inode: u64::MAX,
+            links: Some(Links { count: 2, device: 64769 }),
+        }
+    }
+
+    fn entry(path: &[u8], kind: Kind) -> Line {
+        Line::Entry(Entry {
+            path: path.to_vec(),
+            kind,
+            meta: meta(),
+            xattrs: vec![(b"user.x".to_vec(), vec![0, 255])],
+        })
+    }
+
+    fn file(data: Data, size: u64) -> Kind {
+        Kind::File(Content {
+            size,
+            digest: Digest([7; 32]),
+            data,
+            was: Some(b"old\n".to_vec()),
+            restamp: true,
+        })
+    }
+
+    #[test]
+    fn every_kind_of_line_reads_back() {
+        let place = Place { blob: 1, offset: 512 };
+        let extents = Pieces::Extents(vec![
+            Extent { blob: 0, offset: 5, len: 10 },
+            Extent { blob: 1, offset: 0, len: 20 },
+        ]);
+        let lines = vec![
+            entry(b"a", Kind::Dir(place)),
+            entry(b"a/b", file(Data::Record(place), 3)),
+            entry(
+                b"a/c",
+                file(Data::Large(Large { head: 0, pieces: Pieces::Chunks(vec![0, 1]), map: None }), 1 << 40),
+            ),
+            entry(
+                b"a/d",
+                file(
+                    Data::Large(Large { head: 0, pieces: extents, map: Some(vec![(0, 10), (100, 20)]) }),
+                    200,
+                ),
+            ),
+            entry(b"a/e\xff", Kind::Symlink(place, b"/x\"y".to_vec())),
+            entry(b"f", Kind::Fifo(place)),
+            entry(b"g", Kind::Char(place, 1, 3)),
+            entry(b"h", Kind::Block(place, 8, 0)),
+            Line::Gone(b"i".to_vec()),
+            Line::GoneTree(b"j".to_vec()),
+        ];
+        let mut names = Names::default();
+        names.users.insert(1000, "ann".into());
+        let page = Page { blobs: vec![BlobId([1; 32]), BlobId([2; 32])], names, lines };
+        assert_eq!(decode_page(encode_page(&page).as_bytes()).unwrap(), page);
+    }
+
+    #[test]
+    fn pages_that_lie_are_refused() {
+        let check = |line: &str| {
+            let text = format!("{{\"page\":1,\"blobs\":[],\"users\":{{}},\"groups\":{{}}}}\n{line}\n");
+            assert!(decode_page(text.as_bytes()).is_err(), "{line}");
+        };
+        check(r#"{"path":"../x","type":"gone"}"#);
+        check(r#"{"path":"/x","type":"gone"}"#);
+        check(r#"{"path":"x","type":"dir","mode":"755","at":[0,0]}"#);
+        check(r#"{"path":"x","type":"dir","mode":"99999","at":[0,0]}"#);
+        check(r#"{"path":"x","type":"what","mode":"755"}"#);
+        check("{\"path\":\"b\",\"type\":\"gone\"}\n{\"path\":\"a\",\"type\":\"gone\"}");
+        check(r#"{"path":"x","type":"gone","extra":1}"#);
+        check("not json");
+        assert!(decode_page(b"").is_err());
+    }
+
+    #[test]
+    fn list_reads_back_and_must_be_sorted() {
+        let row = |path: &[u8]| ListRow { id: BlobId([3; 32]), entries: 7, first: path.to_vec() };
+        let rows = vec![row(b"a b"), row(b"b\n")];
+        assert_eq!(decode_list(encode_list(&rows).as_bytes()).unwrap(), rows);
+        assert!(decode_list(encode_list(&[row(b"b"), row(b"a")]).as_bytes()).is_err());
+    }
+}

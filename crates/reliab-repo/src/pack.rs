@@ -1,0 +1,213 @@
+//! Packs being written, and the pipeline that fills them: blobs in, compressed by several threads, written in order.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use sha2::{Digest as _, Sha256};
+
+use crate::blob::BlobCompressor;
+use crate::error::{Error, Result};
+use crate::format::PACK_SIZE;
+use crate::format::table::{BlobKind, PackTable, TableRow, encode_table};
+use crate::id::{BlobId, ObjectId};
+use crate::storage::{Storage, Upload, pack_key};
+
+/// A blob on its way into a pack.
+struct Job {
+    sequence: u64,
+    kind: BlobKind,
+    id: BlobId,
+    content: Vec<u8>,
+}
+
+/// A compressed blob.
+struct Done {
+    sequence: u64,
+    row: TableRow,
+    frame: Vec<u8>,
+}
+
+/// What a run added to the repository.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// The new packs.
+    pub packs: Vec<PackTable>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their blobs.
+    pub blobs: u64,
+}
+
+/// Takes blobs, compresses them on several threads and publishes packs of them in the order they came.
+pub struct PackSink {
+    jobs: Option<Sender<Job>>,
+    spare: Receiver<Vec<u8>>,
+    workers: Vec<JoinHandle<Result<()>>>,
+    writer: Option<JoinHandle<Result<Added>>>,
+    next: u64,
+}
+
+impl PackSink {
+    /// Starts `threads` compressing threads and one that writes.
+    pub fn start(storage: Arc<dyn Storage>, level: i32, threads: usize) -> Self {
+        let (jobs, job_queue) = bounded::<Job>(threads);
+        let (done, done_queue) = bounded::<Done>(threads);
+        let (used, spare) = bounded(threads * 2 + 2);
+        let (used_frames, spare_frames) = bounded(threads * 2 + 2);
+        let workers = (0..threads)
+            .map(|_| {
+                let (queue, done, used) = (job_queue.clone(), done.clone(), used.clone());
+                let frames = spare_frames.clone();
+                std::thread::spawn(move || compress_all(level, &queue, &done, &used, &frames))
+            })
+            .collect();
+        let writer = std::thread::spawn(move || write_all(storage, &done_queue, &used_frames));
+        Self { jobs: Some(jobs), spare, workers, writer: Some(writer), next: 0 }
+    }
+
+    /// An empty buffer for a blob's content, used before where possible.
+    pub fn buffer(&self) -> Vec<u8> {
+        let mut buffer = self.spare.try_recv().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// Hands a blob over; waits while the threads have enough to do.
+    pub fn put(&mut self, kind: BlobKind, id: BlobId, content: Vec<u8>) -> Result<()> {
+        let sequence = self.next;
+        self.next += 1;
+        let sent =
+            self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { sequence, kind, id, content }).is_ok());
+        if sent { Ok(()) } else { Err(self.failure()) }
+    }
+
+    /// Waits until all is published.
+    pub fn finish(mut self) -> Result<Added> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Added> {
+        self.jobs = None;
+        let mut outcome = Ok(());
+        for worker in self.workers.drain(..) {
+            outcome = outcome.and(worker.join().unwrap_or(Err(Error::Interrupted)));
+        }
+        let written = match self.writer.take() {
+            Some(writer) => writer.join().unwrap_or(Err(Error::Interrupted)),
+            None => Err(Error::Interrupted),
+        };
+        // The writer's error is the cause where there is one: workers stop because it did.
+        written.and_then(|added| outcome.map(|()| added))
+    }
+
+    /// The error that made the threads stop.
+    fn failure(&mut self) -> Error {
+        self.join().err().unwrap_or(Error::Interrupted)
+    }
+}
+
+fn compress_all(
+    level: i32,
+    queue: &Receiver<Job>,
+    done: &Sender<Done>,
+    used: &Sender<Vec<u8>>,
+    frames: &Receiver<Vec<u8>>,
+) -> Result<()> {
+    let failed = |source| Error::Storage { action: "compress", path: "a blob".into(), source };
+    let mut compressor = BlobCompressor::new(level).map_err(failed)?;
+    for job in queue {
+        let mut frame = frames.try_recv().unwrap_or_default();
+        compressor.compress(&job.content, &mut frame).map_err(failed)?;
+        let row = TableRow { kind: job.kind, id: job.id, stored: length(&frame), len: length(&job.content) };
+        // A full or closed channel only means that the buffer is not used again.
+        drop(used.try_send(job.content));
+        if done.send(Done { sequence: job.sequence, row, frame }).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Blobs are at most 256 MiB (`BlobKind::limit`).
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+fn write_all(storage: Arc<dyn Storage>, queue: &Receiver<Done>, used: &Sender<Vec<u8>>) -> Result<Added> {
+    let mut packs = PackWriter { storage, open: None, added: Added::default() };
+    let mut waiting = BTreeMap::new();
+    let mut next = 0;
+    for done in queue {
+        waiting.insert(done.sequence, done);
+        while let Some(done) = waiting.remove(&next) {
+            packs.write(done.row, &done.frame)?;
+            // As above: only a lost chance to use the buffer again.
+            drop(used.try_send(done.frame));
+            next += 1;
+        }
+    }
+    packs.close()?;
+    Ok(packs.added)
+}
+
+struct PackWriter {
+    storage: Arc<dyn Storage>,
+    open: Option<OpenPack>,
+    added: Added,
+}
+
+struct OpenPack {
+    upload: Box<dyn Upload>,
+    hash: Sha256,
+    size: u64,
+    rows: Vec<TableRow>,
+}
+
+impl PackWriter {
+    fn write(&mut self, row: TableRow, frame: &[u8]) -> Result<()> {
+        let pack = match &mut self.open {
+            Some(pack) => pack,
+            none => none.insert(OpenPack {
+                upload: self.storage.upload()?,
+                hash: Sha256::new(),
+                size: 0,
+                rows: Vec::new(),
+            }),
+        };
+        pack.append(frame)?;
+        pack.rows.push(row);
+        if pack.size >= PACK_SIZE { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(mut pack) = self.open.take() else { return Ok(()) };
+        pack.append(&encode_table(&pack.rows))?;
+        let id = ObjectId(pack.hash.finalize().into());
+        pack.upload.publish(&pack_key(&id))?;
+        self.added.bytes += pack.size;
+        self.added.blobs += pack.rows.len() as u64;
+        self.added.packs.push(PackTable { id, size: pack.size, rows: pack.rows });
+        Ok(())
+    }
+}
+
+impl OpenPack {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        let failed = |source| Error::Storage { action: "write", path: "a pack".into(), source };
+        self.upload.write_all(bytes).map_err(failed)
+    }
+}
+
+impl Drop for PackSink {
+    /// A run that fails or is stopped still publishes the packs it has filled: the next run adopts them.
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            drop(self.join());
+        }
+    }
+}

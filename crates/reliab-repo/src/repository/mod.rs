@@ -1,0 +1,135 @@
+//! A repository, opened: its configuration, index and snapshots.
+
+mod snapshots;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+pub use snapshots::{DamagedSnapshot, SnapshotList, SnapshotSpec, StoredSnapshot};
+
+use crate::error::{Error, Result};
+use crate::format::config::{ChunkerConfig, Config, ConfigProblem, decode_config, encode_config};
+use crate::index::{Index, IndexProblem};
+use crate::storage::Storage;
+
+/// The script that restores with stock tools, as placed in every repository.
+pub const RECOVER_SH: &str = include_str!("recover.sh");
+/// The text for whoever finds the folder, as placed in every repository.
+pub const README: &str = include_str!("README.txt");
+
+const CONFIG: &str = "repository.json";
+const CONFIG_LIMIT: u64 = 64 * 1024;
+
+/// An open repository.
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    config: Config,
+    index: Index,
+    problems: Vec<IndexProblem>,
+}
+
+impl Repository {
+    /// Opens a repository that exists.
+    pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
+        let config = read_config(storage.as_ref())?.ok_or_else(|| no_repository(storage.as_ref()))?;
+        let (index, problems) = Index::load(storage.as_ref())?;
+        Ok(Self { storage, config, index, problems })
+    }
+
+    /// Opens a repository; where there is nothing yet, creates it.
+    pub fn open_or_create(storage: Arc<dyn Storage>, now: DateTime<Utc>) -> Result<Self> {
+        if read_config(storage.as_ref())?.is_none() {
+            create(storage.as_ref(), now)?;
+        }
+        Self::open(storage)
+    }
+
+    /// True if there is a repository at the storage.
+    pub fn exists(storage: &dyn Storage) -> Result<bool> {
+        Ok(read_config(storage)?.is_some())
+    }
+
+    /// What to call it in messages.
+    pub fn location(&self) -> String {
+        self.storage.location()
+    }
+
+    /// Its files.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// What `repository.json` says.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where its blobs are.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What was amiss when the index was loaded.
+    pub fn problems(&self) -> &[IndexProblem] {
+        &self.problems
+    }
+}
+
+fn no_repository(storage: &dyn Storage) -> Error {
+    Error::NoRepository { location: storage.location() }
+}
+
+/// `None` where there is no repository and nothing in the way of one.
+fn read_config(storage: &dyn Storage) -> Result<Option<Config>> {
+    let bytes = match storage.get(CONFIG, CONFIG_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return if storage.list("snapshots")?.is_empty() && storage.list("packs")?.is_empty() {
+                Ok(None)
+            } else {
+                Err(Error::damaged(CONFIG, "it is missing; recover.sh still restores from this folder"))
+            };
+        }
+        Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => {
+            let reason = "it is a file; a repository is a folder".to_owned();
+            return Err(Error::NotARepository { location: storage.location(), reason });
+        }
+        Err(other) => return Err(other),
+    };
+    match decode_config(&bytes) {
+        Ok(config) => Ok(Some(config)),
+        Err(ConfigProblem::Unsupported(what)) => Err(Error::Unsupported { what }),
+        Err(ConfigProblem::Damaged(reason)) => {
+            Err(Error::damaged(CONFIG, format!("{reason}; recover.sh still restores from this folder")))
+        }
+    }
+}
+
+fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
+    let foreign =
+        storage.list("")?.into_iter().find(|object| !object.key.trim_start_matches('/').starts_with("tmp/"));
+    if let Some(object) = foreign.filter(|object| !is_ours(&object.key)) {
+        let reason = format!(
+            "it is not empty (it holds {:?}); name an empty or new folder",
+            object.key.trim_start_matches('/')
+        );
+        return Err(Error::NotARepository { location: storage.location(), reason });
+    }
+    storage.put("README", README.as_bytes())?;
+    storage.put("recover.sh", RECOVER_SH.as_bytes())?;
+    let id = format!("{:016x}{:016x}", random(), random());
+    let chunker = ChunkerConfig { min: 512 << 10, average: 1 << 20, max: 4 << 20, seed: random() };
+    storage.put(CONFIG, &encode_config(&Config { id, created: now, chunker }))
+}
+
+/// What a creation that was cut off may have left.
+fn is_ours(key: &str) -> bool {
+    matches!(key.trim_start_matches('/'), "README" | "recover.sh")
+}
+
+/// Random bits from the operating system, by way of the standard library's hash keys.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::time::SystemTime::now())
+}

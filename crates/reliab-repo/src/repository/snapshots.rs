@@ -1,0 +1,206 @@
+//! The snapshots of a repository: listing them, and finding the one that is meant.
+
+use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
+
+use super::Repository;
+use crate::error::{Error, Result};
+use crate::format::METADATA_LIMIT;
+use crate::format::snapshot::{Snapshot, decode_snapshot, encode_snapshot};
+use crate::id::ObjectId;
+use crate::storage::snapshot_key;
+
+/// A snapshot and the name of its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSnapshot {
+    /// SHA-256 of its file.
+    pub id: ObjectId,
+    /// What it says.
+    pub snapshot: Snapshot,
+}
+
+/// A snapshot file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedSnapshot {
+    /// Its key.
+    pub key: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// All snapshots of a repository.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnapshotList {
+    /// Readable ones, oldest first.
+    pub snapshots: Vec<StoredSnapshot>,
+    /// Damaged ones.
+    pub damaged: Vec<DamagedSnapshot>,
+}
+
+/// What a person calls a snapshot: `latest`, the beginning of an id, or a date; with `:PATH` a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSpec {
+    /// Before the first colon that begins a path.
+    pub name: String,
+    /// After it, without slashes at the ends.
+    pub path: Option<String>,
+}
+
+impl SnapshotSpec {
+    /// Parses `NAME[:PATH]`. A colon inside a time (`2026-01-02T03:04`) begins no path.
+    pub fn parse(text: &str) -> Self {
+        let in_time = |at: usize| {
+            text.as_bytes()[..at].contains(&b'-')
+                && text[..at].ends_with(|c: char| c.is_ascii_digit())
+                && text[at + 1..].starts_with(|c: char| c.is_ascii_digit())
+                && parse_time(text).is_some()
+        };
+        match text.match_indices(':').map(|(at, _)| at).find(|&at| !in_time(at)) {
+            None => Self { name: text.to_owned(), path: None },
+            Some(at) => {
+                let path = text[at + 1..].trim_matches('/');
+                let name = if at == 0 { "latest" } else { &text[..at] };
+                Self { name: name.to_owned(), path: (!path.is_empty()).then(|| path.to_owned()) }
+            }
+        }
+    }
+}
+
+/// The end of the second, minute or day that a date names, in local time unless it says otherwise.
+fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    let text = text.replace('T', " ");
+    let (last, step) = if let Ok(day) = NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
+        ((day + Days::new(1)).and_hms_opt(0, 0, 0)?, chrono::TimeDelta::nanoseconds(1))
+    } else if let Ok(minute) = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M") {
+        (minute + chrono::TimeDelta::minutes(1), chrono::TimeDelta::nanoseconds(1))
+    } else {
+        let second = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok()?;
+        (second + chrono::TimeDelta::seconds(1), chrono::TimeDelta::nanoseconds(1))
+    };
+    Local.from_local_datetime(&(last - step)).latest().map(|time| time.to_utc())
+}
+
+impl SnapshotList {
+    /// The snapshot that `name` means: `latest`, an id prefix of four digits or more, or the last one at a date.
+    pub fn find(&self, name: &str) -> Result<&StoredSnapshot> {
+        let missing = |reason: String| Error::NoSnapshot { spec: name.to_owned(), reason };
+        if name == "latest" {
+            if let Some(damaged) = self.damaged.first() {
+                let reason = format!(
+                    "it may be the latest, but it is damaged ({}); name a snapshot by its id",
+                    damaged.reason
+                );
+                return Err(Error::damaged(&damaged.key, reason));
+            }
+            return self
+                .snapshots
+                .last()
+                .ok_or_else(|| missing("the repository has no snapshots yet".into()));
+        }
+        if let Some(found) = self.find_id(name)? {
+            return Ok(found);
+        }
+        if let Some(time) = parse_time(name) {
+            let before = self.snapshots.iter().rev().find(|s| s.snapshot.time <= time);
+            return before.ok_or_else(|| missing("no snapshot is that old".into()));
+        }
+        Err(missing(format!("no id begins so; {}", self.near(name))))
+    }
+
+    fn find_id(&self, prefix: &str) -> Result<Option<&StoredSnapshot>> {
+        let is_hex = prefix.len() >= 4 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_hex {
+            return Ok(None);
+        }
+        let prefix = prefix.to_ascii_lowercase();
+        if let Some(damaged) = self.damaged.iter().find(|d| d.key.starts_with(&format!("snapshots/{prefix}")))
+        {
+            return Err(Error::damaged(&damaged.key, &damaged.reason));
+        }
+        let mut found = self.snapshots.iter().filter(|s| s.id.to_string().starts_with(&prefix));
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => {
+                let reason = "several ids begin so; give more digits".to_owned();
+                Err(Error::NoSnapshot { spec: prefix, reason })
+            }
+            (first, _) => Ok(first),
+        }
+    }
+
+    /// Ids that resemble a name, for an error message.
+    fn near(&self, name: &str) -> String {
+        if self.snapshots.is_empty() {
+            return "the repository has no snapshots yet".into();
+        }
+        let common = |s: &&StoredSnapshot| {
+            s.id.short().bytes().zip(name.to_ascii_lowercase().bytes()).filter(|(a, b)| a == b).count()
+        };
+        let mut near: Vec<&StoredSnapshot> = self.snapshots.iter().rev().collect();
+        near.sort_by_key(|s| std::cmp::Reverse(common(s)));
+        let ids: Vec<String> = near.iter().take(3).map(|s| s.id.short()).collect();
+        format!("near ones: {} (`reliab snapshots` lists all)", ids.join(", "))
+    }
+}
+
+impl Repository {
+    /// Reads all snapshots.
+    pub fn snapshots(&self) -> Result<SnapshotList> {
+        let mut list = SnapshotList::default();
+        for object in self.storage.list("snapshots")? {
+            match self.read_snapshot(&object.key)? {
+                Ok(stored) => list.snapshots.push(stored),
+                Err(reason) => list.damaged.push(DamagedSnapshot { key: object.key, reason }),
+            }
+        }
+        list.snapshots.sort_by_key(|s| (s.snapshot.time, s.id));
+        Ok(list)
+    }
+
+    fn read_snapshot(&self, key: &str) -> Result<std::result::Result<StoredSnapshot, String>> {
+        let bytes = match self.storage.get(key, METADATA_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(Error::Damaged { reason, .. }) => return Ok(Err(reason)),
+            Err(other) => return Err(other),
+        };
+        let id = ObjectId::of(&bytes);
+        if key != snapshot_key(&id) {
+            return Ok(Err("its SHA-256 is not its name".into()));
+        }
+        Ok(decode_snapshot(&bytes).map(|snapshot| StoredSnapshot { id, snapshot }).map_err(|reason| reason.0))
+    }
+
+    /// Publishes a snapshot; everything it needs must be durable by now.
+    pub fn publish_snapshot(&self, snapshot: Snapshot) -> Result<StoredSnapshot> {
+        let bytes =
+            encode_snapshot(&snapshot).map_err(|reason| Error::damaged("the new snapshot", reason))?;
+        let id = ObjectId::of(&bytes);
+        self.storage.put(&snapshot_key(&id), &bytes)?;
+        Ok(StoredSnapshot { id, snapshot })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spec_splits_at_the_colon_that_begins_a_path() {
+        let check = |text: &str, name: &str, path: Option<&str>| {
+            let spec = SnapshotSpec::parse(text);
+            assert_eq!((spec.name.as_str(), spec.path.as_deref()), (name, path), "{text}");
+        };
+        check("latest", "latest", None);
+        check("latest:data/app.db", "latest", Some("data/app.db"));
+        check("latest:/data/", "latest", Some("data"));
+        check(":data", "latest", Some("data"));
+        check("ab12cd34:", "ab12cd34", None);
+        check("2026-01-02", "2026-01-02", None);
+        check("2026-01-02:data", "2026-01-02", Some("data"));
+        check("2026-01-02T03:04", "2026-01-02T03:04", None);
+        check("2026-01-02 03:04:05", "2026-01-02 03:04:05", None);
+        check("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", None);
+        check("latest:a:b", "latest", Some("a:b"));
+    }
+}

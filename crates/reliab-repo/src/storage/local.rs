@@ -1,0 +1,281 @@
+//! A repository in a folder: durable publishing over the few operations of a file system.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Object, Storage, Upload, storage_error};
+use crate::error::{Error, Result};
+
+/// The file-system operations that publishing needs; tests put a faulty one in their place.
+///
+/// Paths are relative to the repository, `/`-separated.
+pub trait Disk: Send + Sync {
+    /// What to call it in messages.
+    fn location(&self) -> String;
+    /// Creates a file that must not exist.
+    fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Creates a folder; one that exists is fine.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+    /// Gives a file its final name, replacing what has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// True if no running process is writing the file.
+    fn is_abandoned(&self, path: &str) -> io::Result<bool>;
+    /// Reads exactly `buf.len()` bytes from `offset`.
+    fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Reads a whole file, at most `limit` bytes and one more.
+    fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>>;
+    /// Names in a folder, each with its length, or `None` for a folder.
+    fn list(&self, path: &str) -> io::Result<Vec<(String, Option<u64>)>>;
+}
+
+/// A file being written on a [`Disk`].
+pub trait DiskFile: Write + Send {
+    /// Makes the content durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The real file system below a folder.
+pub struct FsDisk {
+    root: PathBuf,
+}
+
+impl FsDisk {
+    /// A disk rooted at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+}
+
+impl DiskFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+impl Disk for FsDisk {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(path))?;
+        // The lock tells a sweep that the file is in use; where the file system has none, the file just stays
+        // open to sweeping by a second run on the same repository.
+        drop(file.try_lock());
+        Ok(Box::new(file))
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        fs::create_dir_all(self.path(path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        File::open(self.path(path))?.sync_all()
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.path(path))
+    }
+
+    fn is_abandoned(&self, path: &str) -> io::Result<bool> {
+        Ok(File::open(self.path(path))?.try_lock().is_ok())
+    }
+
+    fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        File::open(self.path(path))?.read_exact_at(buf, offset)
+    }
+
+    fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path(path))?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<(String, Option<u64>)>> {
+        fs::read_dir(self.path(path))?
+            .map(|item| {
+                let item = item?;
+                let meta = item.metadata()?;
+                // A name that is not UTF-8 cannot be one of ours; its lossy form names it in messages.
+                let name = item.file_name().to_string_lossy().into_owned();
+                Ok((name, (!meta.is_dir()).then_some(meta.len())))
+            })
+            .collect()
+    }
+}
+
+/// Repository storage in a folder of a file system.
+pub struct LocalStorage<D: Disk> {
+    inner: Arc<Inner<D>>,
+}
+
+struct Inner<D: Disk> {
+    disk: Arc<D>,
+    /// Tells our temporary files from those of other runs.
+    nonce: u64,
+    counter: AtomicU64,
+    /// Folders whose own names this run has made durable.
+    durable: Mutex<HashSet<String>>,
+}
+
+impl LocalStorage<FsDisk> {
+    /// Storage in a real folder, which need not exist yet.
+    pub fn open(root: &Path) -> Self {
+        Self::new(Arc::new(FsDisk::new(root)))
+    }
+}
+
+impl<D: Disk + 'static> LocalStorage<D> {
+    /// Storage on a disk.
+    pub fn new(disk: Arc<D>) -> Self {
+        let nonce = RandomState::new().hash_one(std::process::id());
+        let inner = Inner { disk, nonce, counter: AtomicU64::new(0), durable: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    fn disk(&self) -> &D {
+        &self.inner.disk
+    }
+
+    fn list_into(&self, folder: &str, out: &mut Vec<Object>) -> Result<()> {
+        let names = match self.disk().list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(storage_error("list", folder))?,
+        };
+        for (name, len) in names {
+            let key = format!("{folder}/{name}");
+            match len {
+                Some(len) => out.push(Object { key, len }),
+                None => self.list_into(&key, out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk + 'static> Storage for LocalStorage<D> {
+    fn location(&self) -> String {
+        self.disk().location()
+    }
+
+    fn upload(&self) -> Result<Box<dyn Upload>> {
+        let inner = Arc::clone(&self.inner);
+        inner.ensure_dir("tmp")?;
+        let number = inner.counter.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tmp/{:016x}-{number}", inner.nonce);
+        let file = inner.disk.create(&name).map_err(storage_error("create", &name))?;
+        Ok(Box::new(LocalUpload { inner, name, file, published: false }))
+    }
+
+    fn get(&self, key: &str, limit: u64) -> Result<Vec<u8>> {
+        let bytes = self.disk().read(key, limit).map_err(storage_error("read", key))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::damaged(key, format!("it is larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn get_range(&self, key: &str, offset: u64, buf: &mut [u8]) -> Result<()> {
+        match self.disk().read_at(key, offset, buf) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::damaged(key, "it is shorter than it should be"))
+            }
+            other => other.map_err(storage_error("read", key)),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        self.list_into(folder, &mut objects)?;
+        Ok(objects)
+    }
+
+    fn sweep(&self) -> Result<()> {
+        for object in self.list("tmp")? {
+            let key = object.key;
+            if self.disk().is_abandoned(&key).map_err(storage_error("check", &key))? {
+                self.disk().remove(&key).map_err(storage_error("remove", &key))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// Creates a folder and makes its name, and those of its parents, durable, once a run.
+    ///
+    /// A folder that exists is synced, too: the run that made it may have been killed before it could.
+    fn ensure_dir(&self, folder: &str) -> Result<()> {
+        if self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+            return Ok(());
+        }
+        self.disk.create_dir(folder).map_err(storage_error("create", folder))?;
+        if !folder.is_empty() {
+            let parent = parent(folder);
+            self.ensure_dir(parent)?;
+            self.disk.sync_dir(parent).map_err(storage_error("sync", parent))?;
+        }
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        Ok(())
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Written under `tmp/`, then fsync, rename, fsync of the folder.
+struct LocalUpload<D: Disk> {
+    inner: Arc<Inner<D>>,
+    name: String,
+    file: Box<dyn DiskFile>,
+    published: bool,
+}
+
+impl<D: Disk> Write for LocalUpload<D> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl<D: Disk> Upload for LocalUpload<D> {
+    fn publish(mut self: Box<Self>, key: &str) -> Result<()> {
+        let folder = parent(key);
+        self.file.sync().map_err(storage_error("sync", key))?;
+        self.inner.ensure_dir(folder)?;
+        self.inner.disk.rename(&self.name, key).map_err(storage_error("rename", key))?;
+        self.published = true;
+        self.inner.disk.sync_dir(folder).map_err(storage_error("sync", folder))
+    }
+}
+
+impl<D: Disk> Drop for LocalUpload<D> {
+    fn drop(&mut self) {
+        if !self.published {
+            // Best effort: on failure the file stays in tmp/, which the next run sweeps.
+            drop(self.inner.disk.remove(&self.name));
+        }
+    }
+}
