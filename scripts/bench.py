@@ -604,7 +604,10 @@ def reliab_binary(given):
     binary = ROOT / "target" / "release" / "reliab"
     if not binary.exists():
         say("building reliab")
-        subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "reliab"], cwd=ROOT, check=False)
+        try:
+            run("cargo", "build", "--release", "--locked", "--bin", "reliab", cwd=ROOT)
+        except (OSError, RuntimeError) as error:
+            say(f"reliab is not measured: {error}")
     return binary if binary.exists() else None
 
 
@@ -1189,7 +1192,7 @@ def put_section(text, name, body):
 # --- The drawing ---------------------------------------------------------------------------------
 
 PHASE_COLOURS = {"first": "#1f77b4", "unchanged": "#2ca02c", "restore": "#d62728"}
-PANEL_WIDTH, PANEL_HEIGHT = 400, 280
+PANEL_WIDTH, PANEL_HEIGHT = 420, 280
 PLOT_LEFT, PLOT_TOP, PLOT_WIDTH, PLOT_HEIGHT = 60, 40, 310, 190
 
 
@@ -1365,14 +1368,16 @@ def measure_trees(options, bench, machine, trees, runs):
 
 
 def measure_curve(options, tools):
+    """The curve of the first tool asked for, which is reliab unless --tools says otherwise."""
+    tool = next((tool for tool in tools if tool.name == options.tools[0]), None)
+    if tool is None:
+        fail(f"--curve measures {options.tools[0]}, which was not found")
     records = []
     disk = options.disk or options.work
     for medium, place in (("files", options.work), ("data", disk)):
         place.mkdir(parents=True, exist_ok=True)
-        for tool in tools:
-            tool.state = place / "state" / tool.name
-            tool.repo, tool.home = tool.state / "repo", tool.state / "home"
-        bench = Bench(options.work, place, medium, tools[:1], options.timeout, records)
+        placed = type(tool)(tool.binary, place / "state" / tool.name)
+        bench = Bench(options.work, place, medium, [placed], options.timeout, records)
         getattr(Curve(bench), medium)()
     return records
 

@@ -1,1 +1,20 @@
-//! placeholder
+//! Backup, restore, verify and the commands that look into a repository.
+//!
+//! One file a command: its arguments (the doc comments are the help), its options once resolved with the
+//! configuration and the environment, and what it does. [`Command`] is the table of all of them.
+
+pub mod app;
+pub mod backup;
+pub mod restore;
+pub mod verify;
+
+mod events;
+mod failure;
+mod repo;
+mod scratch;
+mod session;
+mod show;
+
+pub use app::{Command, Global, Tool, main_of, run_command};
+pub use failure::UsageError;
+pub use session::Session;

@@ -6,6 +6,7 @@ pub mod archive;
 pub mod blob;
 mod cache;
 mod chunker;
+pub mod content;
 pub mod error;
 pub mod event;
 pub mod format;

@@ -1,6 +1,21 @@
-//! Verify (being written).
+//! Verify: everything that is referenced exists, matches its name, and means what the manifest says.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+
+use crate::content::ContentReader;
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::format::METADATA_LIMIT;
+use crate::format::entry::Kind;
+use crate::format::escape::escape;
+use crate::id::{BlobId, ObjectId};
+use crate::index::IndexProblem;
+use crate::manifest::Manifest;
+use crate::repository::{Repository, StoredSnapshot};
+use crate::storage::{Object, Storage, pack_key};
 
 /// How deep to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,4 +81,363 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Where the next sample begins.
     pub cursor: Option<String>,
+}
+
+/// Paths of a finding that are kept.
+const PATHS_MAX: usize = 100;
+
+/// Checks a repository; everything that is wrong is found, not just the first.
+pub fn verify(
+    storage: Arc<dyn Storage>,
+    options: &VerifyOptions,
+    events: &dyn Events,
+) -> Result<VerifyReport> {
+    let mut findings = Findings::default();
+    let repository = match Repository::open(Arc::clone(&storage)) {
+        Ok(repository) => repository,
+        Err(Error::Damaged { what, reason }) => {
+            findings.lost(&what, &reason);
+            return Ok(findings.report(VerifyReport::default()));
+        }
+        Err(other) => return Err(other),
+    };
+    let mut report = VerifyReport::default();
+    findings.index(&repository);
+    let list = repository.snapshots()?;
+    for damaged in &list.damaged {
+        findings.lost(&damaged.key, &damaged.reason);
+    }
+    report.snapshots = (list.snapshots.len() + list.damaged.len()) as u64;
+    let broken = read_packs(&repository, options, events, &mut findings, &mut report)?;
+    for stored in &list.snapshots {
+        walk_snapshot(&repository, stored, &broken, &mut findings, events)?;
+    }
+    if options.level == Level::Data && options.sample.is_none() {
+        check_files(&repository, &list.snapshots, &mut findings, events)?;
+    }
+    Ok(findings.report(report))
+}
+
+/// What is wrong, by object.
+#[derive(Default)]
+struct Findings {
+    by_object: BTreeMap<String, Finding>,
+}
+
+impl Findings {
+    fn entry(&mut self, object: &str, problem: &str, data_lost: bool) -> &mut Finding {
+        let finding = self.by_object.entry(object.to_owned()).or_insert_with(|| Finding {
+            object: object.to_owned(),
+            problem: problem.to_owned(),
+            snapshots: Vec::new(),
+            paths: Vec::new(),
+            path_count: 0,
+            data_lost,
+        });
+        finding.data_lost |= data_lost;
+        finding
+    }
+
+    fn lost(&mut self, object: &str, problem: &str) {
+        self.entry(object, problem, true);
+    }
+
+    /// Notes a path that a damaged object hits.
+    fn hit(&mut self, object: &str, problem: &str, snapshot: &StoredSnapshot, path: &[u8]) {
+        let finding = self.entry(object, problem, true);
+        let id = snapshot.id.to_string();
+        if finding.snapshots.last() != Some(&id) {
+            finding.snapshots.push(id);
+        }
+        let path = escape(path);
+        if finding.paths.iter().any(|known| *known == path) {
+            return;
+        }
+        finding.path_count += 1;
+        if finding.paths.len() < PATHS_MAX {
+            finding.paths.push(path.into_owned());
+        }
+    }
+
+    fn index(&mut self, repository: &Repository) {
+        for problem in repository.problems() {
+            match problem {
+                IndexProblem::DamagedIndex { key, reason } => {
+                    self.entry(key, &format!("{reason}; packs were read by their own tables"), false);
+                }
+                IndexProblem::MissingPack(pack) => self.lost(&pack_key(pack), "it is missing"),
+                IndexProblem::WrongLength { pack, expected, found } => {
+                    self.lost(&pack_key(pack), &format!("it has {found} bytes, not {expected}"));
+                }
+                IndexProblem::UnreadableTable { pack, reason } => {
+                    self.entry(&pack_key(pack), &format!("no index names it, and {reason}"), false);
+                }
+                IndexProblem::ForeignFile(key) => {
+                    self.entry(key, "it does not belong here", false);
+                }
+            }
+        }
+    }
+
+    /// Worst first: what loses data, then what hits most.
+    fn report(self, mut report: VerifyReport) -> VerifyReport {
+        report.findings = self.by_object.into_values().collect();
+        report.findings.sort_by_key(|finding| (!finding.data_lost, std::cmp::Reverse(finding.path_count)));
+        report
+    }
+}
+
+/// Blobs that cannot be read, and the object and problem to name for each.
+type Broken = HashMap<BlobId, (String, String)>;
+
+/// Reads packs as the level asks; gives the blobs that are not readable anywhere.
+fn read_packs(
+    repository: &Repository,
+    options: &VerifyOptions,
+    events: &dyn Events,
+    findings: &mut Findings,
+    report: &mut VerifyReport,
+) -> Result<Broken> {
+    let mut broken = unreachable_blobs(repository);
+    if options.level == Level::Structure {
+        return Ok(broken);
+    }
+    let packs = chosen_packs(repository, options.sample.as_ref())?;
+    events.total(packs.iter().map(|pack| pack.len).sum());
+    report.packs = packs.len() as u64;
+    if options.sample.is_some() {
+        report.cursor = packs.last().map(|pack| pack.key.clone());
+    }
+    let queue = Mutex::new(packs.into_iter());
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..options.threads.max(1))
+            .map(|_| scope.spawn(|| read_some_packs(repository, options.level, events, &queue, &outcomes)))
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Interrupted)))
+    })?;
+    for outcome in outcomes.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        report.bytes += outcome.bytes;
+        report.blobs += outcome.blobs;
+        if let Some(problem) = outcome.problem {
+            findings.lost(&outcome.key, &problem);
+        }
+        for (id, problem) in outcome.broken {
+            broken.insert(id, (outcome.key.clone(), problem));
+        }
+    }
+    Ok(broken)
+}
+
+/// Blobs that only missing packs hold.
+fn unreachable_blobs(repository: &Repository) -> Broken {
+    let index = repository.index();
+    let missing = index.blobs().filter(|(id, place)| !place.pack.present && index.find(id).is_none());
+    missing
+        .map(|(id, place)| {
+            (id, (pack_key(&place.pack.id), "it is missing or has the wrong length".to_owned()))
+        })
+        .collect()
+}
+
+/// The packs to read: all, or as many behind the cursor as make up the sample.
+fn chosen_packs(repository: &Repository, sample: Option<&Sample>) -> Result<Vec<Object>> {
+    let mut packs = repository.storage().list("packs")?;
+    packs.retain(|pack| pack.key.rsplit('/').next().and_then(ObjectId::parse).is_some());
+    packs.sort_by(|a, b| a.key.cmp(&b.key));
+    let Some(sample) = sample else { return Ok(packs) };
+    let total: u64 = packs.iter().map(|pack| pack.len).sum();
+    let start = sample.cursor.as_ref().map_or(0, |cursor| packs.partition_point(|pack| pack.key <= *cursor));
+    let count = packs.len();
+    packs.rotate_left(if start < count { start } else { 0 });
+    let mut taken = 0.0;
+    #[expect(clippy::cast_precision_loss, reason = "a share of all bytes needs no more than 52 bits")]
+    let wanted = sample.fraction * total as f64;
+    #[expect(clippy::cast_precision_loss, reason = "as above")]
+    let enough = packs.iter().take_while(|pack| {
+        let more = taken < wanted;
+        taken += pack.len as f64;
+        more
+    });
+    let enough = enough.count();
+    packs.truncate(enough);
+    Ok(packs)
+}
+
+/// What reading one pack gave.
+#[derive(Default)]
+struct PackOutcome {
+    key: String,
+    bytes: u64,
+    blobs: u64,
+    problem: Option<String>,
+    broken: Vec<(BlobId, String)>,
+}
+
+fn read_some_packs(
+    repository: &Repository,
+    level: Level,
+    events: &dyn Events,
+    queue: &Mutex<std::vec::IntoIter<Object>>,
+    outcomes: &Mutex<Vec<PackOutcome>>,
+) -> Result<()> {
+    let by_pack = blobs_by_pack(repository);
+    let mut decompressor =
+        zstd::bulk::Decompressor::new().map_err(Error::local("start zstd for", "verify"))?;
+    loop {
+        if events.stop_requested() {
+            return Err(Error::Interrupted);
+        }
+        let Some(object) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(()) };
+        let mut outcome = PackOutcome { key: object.key.clone(), ..PackOutcome::default() };
+        match repository.storage().get(&object.key, METADATA_LIMIT) {
+            Ok(bytes) => {
+                let name = object.key.rsplit('/').next().and_then(ObjectId::parse);
+                let whole = name == Some(ObjectId::of(&bytes));
+                outcome.bytes = bytes.len() as u64;
+                outcome.problem = (!whole).then(|| "its SHA-256 is not its name".to_owned());
+                let rows = name.and_then(|name| by_pack.get(&name)).map_or(&[][..], Vec::as_slice);
+                if level == Level::Data || !whole {
+                    outcome.blobs = rows.len() as u64;
+                    outcome.broken = broken_blobs(&mut decompressor, &bytes, rows);
+                }
+            }
+            Err(error) => {
+                outcome.problem = Some(error.to_string());
+                let name = object.key.rsplit('/').next().and_then(ObjectId::parse);
+                let rows = name.and_then(|name| by_pack.get(&name)).map_or(&[][..], Vec::as_slice);
+                outcome.broken = rows.iter().map(|row| (row.id, error.to_string())).collect();
+            }
+        }
+        events.advance(object.len, 1);
+        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+    }
+}
+
+struct BlobRow {
+    id: BlobId,
+    offset: usize,
+    stored: usize,
+    len: usize,
+}
+
+fn blobs_by_pack(repository: &Repository) -> HashMap<ObjectId, Vec<BlobRow>> {
+    let mut by_pack: HashMap<ObjectId, Vec<BlobRow>> = HashMap::new();
+    for (id, place) in repository.index().blobs() {
+        let row = BlobRow {
+            id,
+            offset: place.offset as usize,
+            stored: place.stored as usize,
+            len: place.len as usize,
+        };
+        by_pack.entry(place.pack.id).or_default().push(row);
+    }
+    by_pack
+}
+
+fn broken_blobs(
+    decompressor: &mut zstd::bulk::Decompressor<'static>,
+    pack: &[u8],
+    rows: &[BlobRow],
+) -> Vec<(BlobId, String)> {
+    let mut check = |row: &BlobRow| {
+        let frame = pack
+            .get(row.offset..row.offset.saturating_add(row.stored))
+            .ok_or("it lies behind the pack's end")?;
+        let content = decompressor.decompress(frame, row.len).map_err(|error| format!("zstd: {error}"))?;
+        if BlobId::of(&content) == row.id { Ok(()) } else { Err("a blob does not match its id".to_owned()) }
+    };
+    rows.iter().filter_map(|row| check(row).err().map(|problem| (row.id, problem))).collect()
+}
+
+/// Finds the paths that damaged objects hit, and references to blobs that are nowhere.
+fn walk_snapshot(
+    repository: &Repository,
+    stored: &StoredSnapshot,
+    broken: &Broken,
+    findings: &mut Findings,
+    events: &dyn Events,
+) -> Result<()> {
+    let snapshot_name = format!("snapshots/{}", stored.id);
+    let mut manifest = match Manifest::open(repository, &stored.snapshot, None) {
+        Ok(manifest) => manifest,
+        Err(error) if error.is_damage() => {
+            let (object, problem) = blamed(&error, broken, stored.snapshot.layers.iter());
+            findings.hit(&object, &problem, stored, b".");
+            return Ok(());
+        }
+        Err(other) => return Err(other),
+    };
+    for mut item in manifest.by_ref() {
+        if events.stop_requested() {
+            return Err(Error::Interrupted);
+        }
+        let mut hits = Vec::new();
+        let blobs = &item.page.blobs;
+        item.entry.kind.for_each_blob(|number| {
+            let id = blobs[*number as usize];
+            if let Some((object, problem)) = broken.get(&id) {
+                hits.push((object.clone(), problem.clone()));
+            } else if repository.index().find(&id).is_none() {
+                hits.push((format!("blob {id}"), "no pack holds it".to_owned()));
+            }
+        });
+        hits.dedup();
+        for (object, problem) in hits {
+            findings.hit(&object, &problem, stored, &item.entry.path);
+        }
+    }
+    for gap in manifest.take_gaps() {
+        let (object, problem) = blamed(&gap.error, broken, std::iter::empty());
+        let object = if object.is_empty() { snapshot_name.clone() } else { object };
+        findings.hit(&object, &problem, stored, &gap.first);
+    }
+    Ok(())
+}
+
+/// The object to blame for an error while reading metadata: the pack, where it is known.
+fn blamed<'a>(error: &Error, broken: &Broken, mut ids: impl Iterator<Item = &'a BlobId>) -> (String, String) {
+    if let Some((object, problem)) = ids.find_map(|id| broken.get(id)) {
+        return (object.clone(), problem.clone());
+    }
+    match error {
+        Error::Damaged { what, reason } => (what.clone(), reason.clone()),
+        Error::MissingBlob(id) => (format!("blob {id}"), "no pack holds it".to_owned()),
+        other => ("the manifest".to_owned(), other.to_string()),
+    }
+}
+
+/// Reads every distinct file content and compares it with its digest.
+fn check_files(
+    repository: &Repository,
+    snapshots: &[StoredSnapshot],
+    findings: &mut Findings,
+    events: &dyn Events,
+) -> Result<()> {
+    let mut reader = ContentReader::new(repository)?;
+    let mut seen = HashSet::new();
+    for stored in snapshots {
+        let Ok(manifest) = Manifest::open(repository, &stored.snapshot, None) else { continue };
+        for item in manifest {
+            if events.stop_requested() {
+                return Err(Error::Interrupted);
+            }
+            let Kind::File(content) = &item.entry.kind else { continue };
+            // The place counts, too: equal contents may be stored twice.
+            let mut places = blake3::Hasher::new();
+            places.update(&content.digest.0);
+            item.entry.kind.clone().for_each_blob(|number| {
+                places.update(&item.blob(*number).0);
+            });
+            if let Some(place) = item.entry.place() {
+                places.update(&place.offset.to_le_bytes());
+            }
+            if seen.insert(places.finalize())
+                && let Err(Error::Damaged { what, reason }) = reader.copy(&item, &mut std::io::sink())
+            {
+                findings.hit(&what, &reason, stored, &item.entry.path);
+            }
+        }
+    }
+    Ok(())
 }

@@ -135,7 +135,9 @@ impl Merge<'_> {
             end = offset + len;
             let mut at = offset;
             while at < end {
-                let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(window.len() - filled);
+                // Whole blocks, so that block hashes see them at their places.
+                let room = (window.len() - filled) / PATCH_BLOCK * PATCH_BLOCK;
+                let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(room);
                 let got = read_full(&opened.file, &mut window[filled..filled + want], at)?;
                 if got < want {
                     return Ok(Ok(None));

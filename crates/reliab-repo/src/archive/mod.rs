@@ -28,6 +28,7 @@ use crate::storage::{DryStorage, Storage};
 use crate::walk::{Filter, FilterOptions, Walk, open_roots};
 use merge::Merge;
 use parent::Parent;
+pub(crate) use source::{link_target, xattrs_at};
 use store::Store;
 
 /// What to back up, and how.

@@ -83,12 +83,37 @@ impl Opener {
     /// Extended attributes of an entry that is not opened for reading.
     pub(super) fn xattrs(&mut self, walked: &Walked) -> Result<Vec<Xattr>, Errno> {
         let (folder, name) = self.locate(walked)?;
-        // There is no llistxattrat(); /proc gives a path that cannot be redirected.
-        let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-        path.extend_from_slice(name.as_bytes());
-        let list = |buf: &mut [u8]| rustix::fs::llistxattr(&path[..], buf);
-        let get = |name: &[u8], buf: &mut [u8]| rustix::fs::lgetxattr(&path[..], name, buf);
-        read_xattrs(list, get)
+        xattrs_in(folder, name.as_bytes())
+    }
+}
+
+/// Extended attributes of a name in a folder; of a link its own.
+fn xattrs_in(folder: &OwnedFd, name: &[u8]) -> Result<Vec<Xattr>, Errno> {
+    // There is no llistxattrat(); /proc gives a path that cannot be redirected.
+    let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    let list = |buf: &mut [u8]| rustix::fs::llistxattr(&path[..], buf);
+    let get = |name: &[u8], buf: &mut [u8]| rustix::fs::lgetxattr(&path[..], name, buf);
+    read_xattrs(list, get)
+}
+
+/// Extended attributes of a path below a folder.
+pub(crate) fn xattrs_at(folder: &OwnedFd, path: &[u8]) -> Result<Vec<Xattr>, Errno> {
+    let (parent, name) = parent_of(folder, path)?;
+    xattrs_in(&parent, name)
+}
+
+/// Target of a symbolic link below a folder.
+pub(crate) fn link_target(folder: &OwnedFd, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let (parent, name) = parent_of(folder, path)?;
+    Ok(rustix::fs::readlinkat(&parent, name, Vec::new())?.into_bytes())
+}
+
+fn parent_of<'p>(folder: &OwnedFd, path: &'p [u8]) -> Result<(OwnedFd, &'p [u8]), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => Ok((open_beneath(folder, &path[..slash], flags)?, &path[slash + 1..])),
+        None => Ok((open_beneath(folder, b".", flags)?, path)),
     }
 }
 

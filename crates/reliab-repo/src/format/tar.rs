@@ -281,6 +281,29 @@ fn finish(block: &mut [u8; BLOCK]) {
     put(block, 148, format!("{sum:06o}\0 ").as_bytes());
 }
 
+/// Where a record's content lies in its bundle: behind its header blocks, `size` bytes.
+///
+/// `None` if there is no record of such a file at `offset`.
+pub fn content_range(bundle: &[u8], offset: u32, size: u64) -> Option<std::ops::Range<usize>> {
+    let mut at = usize::try_from(offset).ok()?;
+    let mut header = bundle.get(at..at.checked_add(BLOCK)?)?;
+    if header[156] == b'x' {
+        let len = read_octal(&header[124..136])?;
+        at = at.checked_add(BLOCK)?.checked_add(len.checked_next_multiple_of(BLOCK)?)?;
+        header = bundle.get(at..at.checked_add(BLOCK)?)?;
+    }
+    let size = usize::try_from(size).ok()?;
+    let is_file = header[156] == b'0' && read_octal(&header[124..136])? == size;
+    let start = at + BLOCK;
+    let end = start.checked_add(size)?;
+    (is_file && end <= bundle.len()).then_some(start..end)
+}
+
+fn read_octal(field: &[u8]) -> Option<usize> {
+    let digits = field.split(|&b| b == 0).next()?;
+    usize::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -102,10 +102,8 @@ tools() {
 		command -v "$tool" >/dev/null || die 1 "$tool is not installed; install it, then run this again"
 	done
 	if command -v sha256sum >/dev/null; then
-		sha256() { sha256sum "$@"; }
 		SHA=sha256sum
 	elif command -v shasum >/dev/null; then
-		sha256() { shasum -a 256 "$@"; }
 		SHA='shasum -a 256'
 	elif [ "$CHECK" = 1 ]; then
 		die 1 "neither sha256sum nor shasum is installed; install one, or use --no-check"
@@ -121,8 +119,9 @@ open_repository() {
 	fi
 	given=$REPO
 	REPO=$(cd -P -- "$given" 2>/dev/null && pwd -P) || die 1 "there is no folder $given; name the repository with -r"
-	[ -d "$REPO/snapshots" ] && [ -d "$REPO/packs" ] ||
+	if ! [ -d "$REPO/snapshots" ] || ! [ -d "$REPO/packs" ]; then
 		die 1 "$given holds no reliab repository (no packs and snapshots there); name it with -r"
+	fi
 }
 
 # A folder for notes; $1 says where.
@@ -136,7 +135,8 @@ workspace() {
 		die 1 "cannot write to $1"
 	}
 	mkdir "$W/b"
-	: >"$W/bad" : >"$W/checked"
+	: >"$W/bad"
+	: >"$W/checked"
 	export W
 	printf 'abcdefgh' >"$W/probe"
 	DD_BYTES=0
@@ -191,7 +191,7 @@ function key(r) {
 function quoted(s) { if (index(s, Q)) gsub(Q, Q "\\" Q Q, s); return Q s Q }
 function is_id(s) { return length(s) == 64 && s !~ /[^0-9a-f]/ }
 function is_number(s) { return s != "" && length(s) <= 10 && s !~ /[^0-9]/ }
-function parent_of(p) { return sub(/\/[^\/]*$/, "", p) ? p : "" }
+function parent_of(p) { return sub("/[^/]*$", "", p) ? p : "" }
 function pad(n) { return n + (512 - n % 512) % 512 }
 # Collects names into command lines of a shell script.
 function batch(file, command, name) {
@@ -200,7 +200,7 @@ function batch(file, command, name) {
 	LINE = LINE " " quoted("./" name)
 }
 function flush_batch(file) {
-	if (LINE != "") print LINE_COMMAND LINE > file
+	if (LINE != "") print LINE_COMMAND LINE " || not_set" > file
 	LINE = ""
 }
 '
@@ -212,11 +212,15 @@ mismatched() {
 	cat >"$W/names"
 	[ -s "$W/names" ] || return 0
 	# shellcheck disable=SC2086 # SHA may hold options
+	# shellcheck disable=SC2094 # it is only read
 	(cd -P "$REPO" && xargs $SHA) <"$W/names" 2>/dev/null | awk '
-		NR == FNR { order[++n] = $0; next }
+		!second { order[++n] = $0; next }
 		{ file = $2; sub(/^\*/, "", file); parts = split(file, part, "/"); if ($1 == part[parts]) good[file] = 1 }
-		END { for (i = 1; i <= n; i++) if (!(order[i] in good)) print order[i] }' "$W/names" -
+		END { for (i = 1; i <= n; i++) if (!(order[i] in good)) print order[i] }' "$W/names" second=1 -
 }
+
+# without FILE1 FILE2: the lines of FILE2 that are not in FILE1.
+without() { awk '!second { not[$0] = 1; next } !($0 in not)' "$1" second=1 "$2"; }
 
 config_state() {
 	[ -f "$REPO/repository.json" ] || {
@@ -224,8 +228,9 @@ config_state() {
 		return
 	}
 	want=$(sed -n 's/.*,"sha256":"\([0-9a-f]*\)"}$/\1/p' "$REPO/repository.json" | tr -d '\0')
+	# shellcheck disable=SC2086 # SHA may hold options
 	got=$(awk '{ i = index($0, ",\"sha256\":\""); printf "%s", substr($0, 1, i - 1); exit }' \
-		"$REPO/repository.json" | sha256)
+		"$REPO/repository.json" | $SHA)
 	if [ -n "$want" ] && [ "$want" = "${got%% *}" ]; then echo good; else echo damaged; fi
 }
 
@@ -250,7 +255,7 @@ read_index() {
 	: >"$W/index.bad"
 	if [ "$CHECK" = 1 ]; then mismatched <"$W/index.names" >"$W/index.bad"; fi
 	: >"$W/index"
-	awk 'NR == FNR && FILENAME != "-" { bad[$0] = 1; next } !($0 in bad)' "$W/index.bad" - <"$W/index.names" >"$W/index.good"
+	without "$W/index.bad" "$W/index.names" >"$W/index.good"
 	if [ -s "$W/index.good" ] &&
 		! { (cd -P "$REPO" && xargs cat) <"$W/index.good" | zstd -dcq >"$W/index"; } 2>/dev/null; then
 		# One of them does not decompress: find out which.
@@ -266,8 +271,8 @@ read_index() {
 	while read -r name; do
 		say "damaged: $name (not needed: its packs are read by their own tables)"
 	done <"$W/index.bad"
-	awk 'NR == FNR { if ($1 == "pack") known["packs/" substr($2, 1, 2) "/" $2] = 1; next } !($0 in known)' \
-		"$W/index" "$W/packs" >"$W/orphans"
+	awk '!second { if ($1 == "pack") known["packs/" substr($2, 1, 2) "/" $2] = 1; next } !($0 in known)' \
+		"$W/index" second=1 "$W/packs" >"$W/orphans"
 	while read -r name; do
 		read_table "$name" || say "damaged: $name (its table of contents cannot be read)"
 	done <"$W/orphans"
@@ -314,8 +319,8 @@ locate() {
 				if (id[i] in place) print number[i], place[id[i]] > found; else print number[i], id[i] > lost
 		}' "$W/index" || exit 4
 		[ "$CHECK" = 1 ] || return 0
-		awk 'NR == FNR && FILENAME ~ /checked$/ { done[$0] = 1; next }
-			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" "$2" >"$W/unchecked"
+		awk '!second { done[$0] = 1; next }
+			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$2" >"$W/unchecked"
 		[ -s "$W/unchecked" ] || return 0
 		count=$(awk 'END { print NR }' "$W/unchecked")
 		[ "$count" -lt 3 ] || say "checking $count packs"
@@ -369,8 +374,7 @@ read_snapshots() {
 	while read -r name; do
 		say "damaged: $name"
 	done <"$W/snapshot.bad"
-	awk 'NR == FNR && FILENAME != "-" { bad[$0] = 1; next } !($0 in bad)' "$W/snapshot.bad" - \
-		<"$W/snapshot.names" >"$W/snapshot.good"
+	without "$W/snapshot.bad" "$W/snapshot.names" >"$W/snapshot.good"
 	while read -r name; do
 		printf '%s\n' "$name"
 		cat "$REPO/$name"
@@ -458,8 +462,9 @@ read_pages() {
 	export LAST
 	locate "$W/wanted" "$W/found"
 	while read -r layer id; do
-		[ "$KEEP" = 1 ] && [ "$layer" != 0 ] || die 4 "the list of the snapshot's contents (blob $id) is lost;
-choose another snapshot, or run \`sh recover.sh check\`"
+		if [ "$KEEP" = 0 ] || [ "$layer" = 0 ]; then
+			die 4 "the list of what is in the snapshot (blob $id) is lost; choose another snapshot"
+		fi
 		say "lost: the changes of layer $layer (blob $id); files may come back as they were before"
 		echo "layer $layer" >>"$W/missing"
 	done <"$W/lost"
@@ -514,7 +519,8 @@ choose another snapshot, or use --keep-going to restore what is left"
 		$2 != pack || $3 != to { put(); pack = $2; from = $3 + 0; to = from }
 		{ to += $4 }
 		END { put() }' "$W/found" >"$W/ops"
-		run ops | unz >"$W/pages.$layer"
+		: >"$W/pages.$layer"
+		[ ! -s "$W/ops" ] || run ops | unz >"$W/pages.$layer"
 		layer=$((layer + 1))
 	done
 	rm -f "$W"/list.*
@@ -575,7 +581,7 @@ function blob(k, i,  id) {
 	return NUMBER[id]
 }
 function need(k, i,  n) { n = blob(k, i); NEED[n] = 1; return n }
-# Bytes of base64 text.
+# The digits of a value, as they stand (they may be more than a double holds).
 function number_of(v) { sub(/^:/, "", v); sub(/[^0-9].*/, "", v); return v }
 function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 	n = split(TEXT[k], F, "\"")
@@ -601,12 +607,13 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 			}
 		}
 	}
-	odd = xattrs != "" || uid > 2097151 || gid > 2097151 || mtime < 0 || mtime > 8589934591
+	odd = (xattrs != "") || uid > 2097151 || gid > 2097151 || mtime < 0 || mtime > 8589934591 || ("restamp" in S)
 	if (t == "dir") {
 		dirs++
 		DIR[p] = 1
 		print 5, p, mode, uid, gid, mtime > (p == "." ? TOP : DIRS)
-		if (xattrs != "" && !PLAIN) small(k, 3, "x", 0, 1, p, "")
+		if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0)
+		else if (xattrs != "" && !PLAIN) small(k, 3, "x", 0, 1, p, "")
 		return
 	}
 	if ("links" in S && number_of(S["links"]) != 1) {
@@ -623,46 +630,52 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 		}
 		q = was == "" ? p : was
 		if (length(p) > LIMIT || length(was) > LIMIT || ("restamp" in S)) set_by_hand(k, p, xattrs, length(p) <= LIMIT && length(was) <= LIMIT)
-		if ("at" in S) small(k, was == "" ? 0 : 1, "f", number_of(S["size"]), odd || ("restamp" in S) || length(q) > 99 || q ~ UNUSUAL, p, was)
+		if ("at" in S) small(k, was == "" ? 0 : 1, "f", number_of(S["size"]), odd || length(q) > 99 || q ~ UNUSUAL, p, was)
 		else large(k, p)
 		return
 	}
 	others++
+	if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0)
+	else if (xattrs != "" && !PLAIN) { small(k, 4, "y", 0, 1, p, ""); return }
 	split("", parts)
 	if (t == "symlink") print 2, p, mode, uid, gid, mtime, S["target"] > SPECIAL
 	else if (t == "fifo") print 6, p, mode, uid, gid, mtime > SPECIAL
 	else if (t == "char" || t == "block") {
 		split(substr(S["rdev"], 3), parts, /[],]/)
-		print (t == "char" ? 3 : 4), p, mode, uid, gid, mtime, "", parts[1] + 0, parts[2] + 0 > SPECIAL
+		f = t == "char" ? 3 : 4
+		print f, p, mode, uid, gid, mtime, "", parts[1] + 0, parts[2] + 0 > SPECIAL
 	} else die("the manifest has an entry of unknown type " t ": " p)
 	small(k, 2, "o", 0, 1, p, "")
-	if (xattrs != "" && !PLAIN) small(k, 3, "x", 0, 1, p, "")
 }
-# A line for a record in a bundle, sorted by place: KEY KIND SIZE ODD PATH WAS MODE UID GID MTIME RESTAMP
-# KIND: f a file; o something else, taken along where it stands between files; x something else with attributes
+# A line for a record in a bundle, sorted by place: KEY KIND SIZE ODD PATH WAS MODE UID GID MTIME RESTAMP BLOB OFFSET
+# KIND: f a file; x a folder with attributes, y something else with attributes; o something else without, which
+# needs no record and is only taken along where it stands between files
 function small(k, rank, kind, size, odd, p, was,  at) {
 	split(substr(S["at"], 3), at, /[],]/)
+	again = ("restamp" in S) ? 1 : 0
 	if (!is_number(at[1]) || !is_number(at[2])) die("the manifest cannot be understood, near " p)
-	print sprintf("%08d %08d %d", kind == "o" ? blob(k, at[1]) : need(k, at[1]), at[2], rank), kind, size, odd ? 1 : 0, \
-		p, was, mode, uid, gid, mtime, ("restamp" in S) ? 1 : 0 > SMALL
+	at[1] = kind == "o" ? blob(k, at[1]) : need(k, at[1])
+	print sprintf("%08d %08d %d", at[1], at[2], rank), kind, size, odd, p, was, mode, uid, gid, mtime, again, at[1], at[2] > SMALL
 }
 # Lines for a large file: L PATH WAS MODE UID GID MTIME RESTAMP SIZE STORED HEAD SPARSE, then a line a piece:
 # p BLOB OFFSET LENGTH (or p BLOB for a whole one), and s OFFSET LENGTH for segments of data between holes.
-function large(k, p,  v, n, i, part, stored, sparse) {
+function large(k, p,  v, n, i, stored, sparse, head) {
 	stored = number_of(S["size"]); sparse = 0
 	if ("map" in S) {
-		v = S["map"]; gsub(/[][:}]/, "", v); n = split(v, SEG, ","); stored = 0; sparse = 1
+		v = S["map"]; gsub(/[]:}[]/, "", v); n = split(v, SEG, ","); stored = 0; sparse = 1
 		for (i = 2; i <= n; i += 2) stored += SEG[i]
 	}
-	print "L", p, was, mode, uid, gid, mtime, ("restamp" in S) ? 1 : 0, number_of(S["size"]), stored, need(k, number_of(S["head"])), sparse > LARGE
+	again = ("restamp" in S) ? 1 : 0
+	head = need(k, number_of(S["head"]) + 0)
+	print "L", p, was, mode, uid, gid, mtime, again, number_of(S["size"]), stored, head, sparse > LARGE
 	if ("chunks" in S) {
-		v = S["chunks"]; gsub(/[][:}]/, "", v); n = split(v, PART, ",")
+		v = S["chunks"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ",")
 		for (i = 1; i <= n; i++) if (PART[i] != "") print "p", need(k, PART[i] + 0) > LARGE
 	} else {
-		v = S["extents"]; gsub(/[][:}]/, "", v); n = split(v, PART, ",")
+		v = S["extents"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ",")
 		for (i = 1; i + 2 <= n; i += 3) print "p", need(k, PART[i] + 0), PART[i + 1], PART[i + 2] > LARGE
 	}
-	if (sparse) { v = S["map"]; gsub(/[][:}]/, "", v); n = split(v, PART, ","); for (i = 1; i + 1 <= n; i += 2) print "s", PART[i], PART[i + 1] > LARGE }
+	if (sparse) { v = S["map"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ","); for (i = 1; i + 1 <= n; i += 2) print "s", PART[i], PART[i + 1] > LARGE }
 }
 # Attributes that tar cannot set here, or that chown will take away.
 function set_by_hand(k, p, at, caps_only,  n) {
@@ -758,24 +771,25 @@ choose_tar() {
 	ROOT=0
 	[ "$(id -u)" != 0 ] || ROOT=1
 	[ "$KIND" = plain ] || PLAIN=0
-	TAR_FLAGS=-xp TAR_LOCALE=C
+	# PLAIN_FLAGS are for headers made here, TAR_FLAGS for records that may bring attributes along.
+	PLAIN_FLAGS='-xp --numeric-owner' ATTRIBUTE_FLAGS='' TAR_LOCALE=C
 	case $KIND in
 	gnu)
-		TAR_FLAGS="$TAR_FLAGS --numeric-owner --warning=no-timestamp"
+		PLAIN_FLAGS="$PLAIN_FLAGS --warning=no-timestamp"
+		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS --no-same-owner"
+		include='*'
+		[ "$ROOT" = 1 ] || include='user.*'
 		help=$("$TAR" --help)
-		if [ "$ROOT" = 1 ]; then include='*'; else include='user.*'; fi
 		case $help in
-		*--xattrs-include*) TAR_FLAGS="$TAR_FLAGS --xattrs --xattrs-include=$include" ;;
+		*--xattrs-include*) ATTRIBUTE_FLAGS="--xattrs --xattrs-include=$include" ;;
 		*) say "recover.sh: this tar is too old to restore extended attributes" ;;
 		esac
 		case $help in
-		*--acls*) TAR_FLAGS="$TAR_FLAGS --acls" ;;
+		*--acls*) ATTRIBUTE_FLAGS="$ATTRIBUTE_FLAGS --acls" ;;
 		esac
-		[ "$ROOT" = 1 ] || TAR_FLAGS="$TAR_FLAGS --no-same-owner"
 		;;
 	bsd)
-		TAR_FLAGS="$TAR_FLAGS --numeric-owner"
-		[ "$ROOT" = 1 ] || TAR_FLAGS="$TAR_FLAGS -o"
+		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS -o"
 		# It wants a UTF-8 locale to read names.
 		for TAR_LOCALE in C.UTF-8 en_US.UTF-8 C; do
 			case $(LC_ALL=$TAR_LOCALE locale charmap 2>/dev/null) in
@@ -784,10 +798,11 @@ choose_tar() {
 		done
 		;;
 	plain)
-		zeros 1024 | "$TAR" -x --numeric-owner -f - 2>/dev/null && TAR_FLAGS="$TAR_FLAGS --numeric-owner"
-		[ "$ROOT" = 1 ] || TAR_FLAGS="$TAR_FLAGS -o"
+		zeros 1024 | "$TAR" -x --numeric-owner -f - 2>/dev/null || PLAIN_FLAGS=-xp
+		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS -o"
 		;;
 	esac
+	TAR_FLAGS="$PLAIN_FLAGS $ATTRIBUTE_FLAGS"
 	export ROOT PLAIN
 	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
 }
@@ -796,17 +811,23 @@ choose_tar() {
 untar() {
 	set -f
 	# shellcheck disable=SC2086 # the flags are words
-	LC_ALL=$TAR_LOCALE "$TAR" $TAR_FLAGS -f - || fail "$TAR reported errors (see above)"
+	if [ "$KIND" = bsd ]; then
+		# It complains of names that are not UTF-8, and extracts them all the same.
+		{ LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f - 2>&1 >&3 || :; } 3>/dev/null | tr -d '\0' |
+			awk '!/converted from UTF-8|Error exit delayed/ { print; n++ } END { exit n > 0 }' >&2
+	else
+		LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -
+	fi || fail "$TAR reported errors (see above)"
 	set +f
 }
 
 # Reads the located blobs and the plan of the files, and finds the length of each record: the gap to the next wanted
 # one is its length or more. With STEP=measure prints the records for which that leaves a doubt (may it have a pax
 # header?), with STEP=write writes the commands that put the files together:
-#   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x (attributes of what is not a file),
-#   ops.m (files by hand), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
+#   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
+#   attributes), ops.m (files by hand), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
 BUNDLES='
-function missing(p) { print "path " p > MISSING; LOST[p] = 1; lost++; if (index(p, "%0A")) lost += gsub(/%0A/, "%0A", p) }
+function missing(p) { print "path " p >> MISSING }
 # Scratch folders: the first in which this path is free, so that old names never meet.
 function root_for(p,  r, q) {
 	for (r = 1;; r++) {
@@ -840,7 +861,7 @@ function into(p,  r) { r = raw(p); return length(r) > LIMIT ? " | deep " quoted(
 function by_hand(p) { return length(p) > LIMIT }
 
 # One bundle: records 1..count, each with its lines.
-function bundle(  i, j, s, known, streams, at, size, gap, first, content) {
+function bundle(  i, j, s, known, streams, size, gap, first, content, count) {
 	known = n in PACK
 	for (i = 1; i <= records; i++) {
 		gap = (i < records ? AT[i + 1] : FULL[n]) - AT[i]
@@ -852,20 +873,23 @@ function bundle(  i, j, s, known, streams, at, size, gap, first, content) {
 		LEN[i] = size
 		OK[i] = known && gap >= size
 		if (STEP == "measure") continue
-		for (j = 1; j <= LINES[i]; j++) if (KIND[i, j] == "f" && !OK[i]) missing(P[i, j])
+		if (!OK[i]) for (j = 1; j <= LINES[i]; j++) {
+			if (KIND[i, j] == "x") print "attributes " P[i, j] >> MISSING
+			else if (KIND[i, j] != "o") missing(P[i, j])
+		}
 		if (known && !OK[i]) bad_records++
 		if (!OK[i]) continue
 		content = AT[i] + size - pad(SIZE[i])
 		first = 0
 		for (j = 1; j <= LINES[i]; j++) {
 			if (KIND[i, j] == "o") GO[i, 0] = GO[i, 0] + 0
-			else if (KIND[i, j] == "x") { GO[i, "x"] = 1; streams = streams " x" }
+			else if (KIND[i, j] != "f") { GO[i, KIND[i, j]] = 1; streams = streams " " KIND[i, j] }
 			else if (by_hand(P[i, j]) || by_hand(WAS[i, j]) || (PLAIN && PAX[n, AT[i]] > 0 && !is_simple(WAS[i, j] == "" ? P[i, j] : WAS[i, j]))) {
 				if (n != HAND) { print "u0 " PACK[n] " " OFFSET[n] " " LENGTH[n] > (W "/ops.m"); HAND = n }
 				print "c0 " content " " SIZE[i] into(P[i, j]) > (W "/ops.m")
 				restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
 			} else {
-				if (R[i, j] || (PLAIN && ODD[i])) restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
+				if (R[i, j] || (PLAIN && PAX[n, AT[i]] > 0)) restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
 				if (first) { print "F", P[i, j], 777, 0, 0, 0, P[i, first] > COPIES; continue }
 				first = j
 				if (WAS[i, j] == "") { GO[i, 0] = 1; streams = streams " 0" }
@@ -897,36 +921,37 @@ function runs(s,  i, n_runs, end) {
 	for (i = 1; i <= n_runs; i++) if (RUN_NEED[i]) print "c0 " RUN_FROM[i] " " RUN_TO[i] - RUN_FROM[i] > (W "/ops." s)
 }
 # One large file: its line in BIG, its pieces in PB (blob), PO (offset), PL (length; "" for all).
-function large_file(  i, s, hand, left, p, was, size, stored, head, ok, last) {
+function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
 	p = BIG[2]; was = BIG[3]; size = BIG[9] + 0; stored = BIG[10] + 0; head = BIG[11]
 	ok = head in PACK
 	for (i = 1; i <= pieces; i++) if (!(PB[i] in PACK)) ok = 0
 	left = stored
 	for (i = 1; ok && i <= pieces; i++) {
 		if (PL[i] == "") { PO[i] = 0; PL[i] = left < FULL[PB[i]] ? left : FULL[PB[i]] }
-		if (PO[i] + PL[i] > FULL[PB[i]]) ok = 0
+		if (PO[i] + PL[i] > FULL[PB[i]]) left = -1
 		left -= PL[i]
 	}
 	if (!ok || left != 0) { if (ok) bad_records++; missing(p); return }
+	padding = pad(stored) - stored
 	hand = by_hand(p) || by_hand(was) || (PLAIN && (BIG[12] || (FULL[head] > 512 && (size >= 8589934592 || !is_simple(was == "" ? p : was)))))
 	if (hand || BIG[8] || (PLAIN && FULL[head] > 512)) restamp(p, BIG[4], BIG[5], BIG[6], BIG[7])
-	if (hand) { s = "m"; close_group(s); print "{ :" > (W "/ops.m") }
+	if (hand) { s = "m"; print "{ :" > (W "/ops.m") }
 	else if (was == "") s = 0
 	else { s = root_for(was); print 1, p, 0, 0, 0, 0, ENVIRON["SCRATCH"] "/s" s "/" was > MOVED }
 	if (!hand) whole(s, head)
-	split("", USES)
-	for (i = 1; i <= pieces; i++) if (!is_whole(i, hand)) USES[PB[i]] = i
+	split("", uses)
+	for (i = 1; i <= pieces; i++) if (!is_whole(i)) uses[PB[i]] = i
 	for (i = 1; i <= pieces; i++) {
-		if (is_whole(i, hand)) { whole(s, PB[i]); if (i == pieces) left = pad(stored) - stored; continue }
+		if (is_whole(i)) { whole(s, PB[i]); if (PL[i] < FULL[PB[i]]) padding = 0; continue }
 		close_group(s)
 		print "u " PB[i] " " PACK[PB[i]] " " OFFSET[PB[i]] " " LENGTH[PB[i]] > (W "/ops." s)
 		print "c " PB[i] " " PO[i] " " PL[i] > (W "/ops." s)
-		if (USES[PB[i]] == i) print "drop " PB[i] > (W "/ops." s)
+		if (uses[PB[i]] == i) print "drop " PB[i] > (W "/ops." s)
 	}
-	# Zeros up to the next record, where the last piece did not bring them.
-	last = pieces && is_whole(pieces, hand) ? FULL[PB[pieces]] - PL[pieces] : 0
-	left = pad(stored) - stored - last
-	if (!hand) { if (left > 0) { close_group(s); print "zeros " left > (W "/ops." s) } return }
+	if (!hand) {
+		if (padding) { close_group(s); print "zeros " padding > (W "/ops." s) }
+		return
+	}
 	close_group(s)
 	if (!BIG[12]) { print "} | head -c " size into(p) > (W "/ops.m"); return }
 	print "} | {" > (W "/ops.m")
@@ -934,22 +959,19 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, last) {
 	for (i = 1; i <= segments; i++) if (SL[i] > 0) print "segment " SO[i] " " SL[i] > (W "/ops.m")
 	print "cat >/dev/null; }" > (W "/ops.m")
 }
-# The whole blob, or all of it that counts: the last chunk ends in zeros that tar wants anyway.
-function is_whole(i, hand) {
-	return PO[i] == 0 && (PL[i] == FULL[PB[i]] || (i == pieces && FULL[PB[i]] == pad(PL[i]) && pad(stored_of()) - stored_of() == FULL[PB[i]] - PL[i]))
-}
-function stored_of() { return BIG[10] + 0 }
+# True if a piece is all of its blob. The zeros at the end of a last chunk are those that tar wants there.
+function is_whole(i) { return PO[i] == 0 && (PL[i] == FULL[PB[i]] || (i == pieces && PL[i] + padding == FULL[PB[i]])) }
 BEGIN {
 	FS = OFS = TAB; STEP = ENVIRON["STEP"]; PLAIN = ENVIRON["PLAIN"] + 0; LIMIT = ENVIRON["LIMIT"] + 0
 	UNUSUAL = "[^ -$&-~]"
 	MISSING = W "/missing"; COPIES = W "/copies"; MOVED = W "/moved"; RESTAMP = W "/restamp"
+	n = 0
 	while ((getline l < (W "/found")) > 0) {
 		split(l, p, " "); PACK[p[1]] = p[2]; OFFSET[p[1]] = p[3] + 0; LENGTH[p[1]] = p[4] + 0; FULL[p[1]] = p[5] + 0
 	}
 	while ((getline l < (W "/pax")) > 0) { split(l, p, " "); PAX[p[1], p[2] + 0] = p[3] + 0 }
-	n = 0
 	while ((getline l < (W "/small.sorted")) > 0) {
-		split(l, f, TAB); m = substr(l, 1, 8) + 0; at = substr(l, 10, 8) + 0
+		split(l, f, TAB); m = f[12] + 0; at = f[13] + 0
 		if (m != n) { if (n) bundle(); n = m; records = 0 }
 		if (!records || AT[records] != at) { AT[++records] = at; SIZE[records] = f[3] + 0; ODD[records] = f[4] + 0; LINES[records] = 0 }
 		i = records; j = ++LINES[i]
@@ -966,17 +988,7 @@ BEGIN {
 		}
 		if (big) large_file()
 		for (s in OPEN) { put_range(s); print "} | unz" > (W "/ops." s) }
-		print roots + 0, lost + 0, bad_records + 0 > (W "/roots")
-		if (lost) {
-			while ((getline l < (W "/special")) > 0) {
-				split(l, f, TAB)
-				if (f[1] == 1 && f[7] in LOST) { missing(f[2]) } else print l > (W "/special.kept")
-			}
-			close(W "/special"); printf "" > (W "/special.kept"); close(W "/special.kept")
-			printf "" > (W "/special")
-			while ((getline l < (W "/special.kept")) > 0) print l > (W "/special")
-			print roots + 0, lost + 0, bad_records + 0 > (W "/roots")
-		}
+		print roots + 0 " " bad_records + 0 > (W "/roots")
 	}
 }
 '
@@ -992,7 +1004,7 @@ function text(s,  t, i, ch) {
 	return t
 }
 function path_text(p,  d) {
-	d = p; if (!sub(/[^\/]+\/?$/, "", d) || d == "") return text(p)
+	d = p; if (!sub("[^/]+/?$", "", d) || d == "") return text(p)
 	if (d != LAST_DIR) { SUM0 = SUM; SUM = 0; LAST_DIR = d; LAST_TEXT = text(d); LAST_SUM = SUM; SUM = SUM0 }
 	SUM += LAST_SUM
 	return LAST_TEXT text(substr(p, length(d) + 1))
@@ -1001,7 +1013,7 @@ function nuls(n) { return n > 0 ? substr(NULS, 1, 2 * n - 2) "\\0000" : "" }
 # An octal field of w digits and a NUL, or base-256 in two complement.
 function number(v, w,  t, i, b) {
 	t = ""
-	if (v >= 0 && v < 8 ^ w) {
+	if (v >= 0 && v < (w == 7 ? 2097152 : 8589934592)) {
 		for (i = 0; i < w; i++) { b = v % 8; t = b t; SUM += 48 + b; v = (v - b) / 8 }
 		return t "\\0000"
 	}
@@ -1025,7 +1037,7 @@ function long_name(type, s) {
 	print "printf %b " Q block("././@LongLink", 0, 0, 0, length(s) + 1, 0, type, "", 0, 0) Q
 	print "printf %b " Q text(s) nuls(1 + (512 - (length(s) + 1) % 512) % 512) Q
 }
-function deep(command, r) { print "deep " quoted(r) " " command > DEEP }
+function deep(command, r) { print "deep " quoted(r) " " command >> DEEP }
 function header(l,  f, p, r, link, type) {
 	split(l, f, TAB)
 	type = f[1]; p = f[2]; r = raw(p); link = raw(f[7])
@@ -1038,7 +1050,7 @@ function header(l,  f, p, r, link, type) {
 }
 function octal_value(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v = v * 8 + substr(s, i, 1); return v }
 function deep_entry(type, r, f, link,  s) {
-	if (type == 1) { print "deep_link " quoted(link) " " quoted(r) > DEEP; return }
+	if (type == 1) { print "deep_link " quoted(link) " " quoted(r) >> DEEP; return }
 	if (type == 2) deep("ln -s -- " quoted(link), r)
 	else if (type == 6) deep("mkfifo", r)
 	else if (type == 3 || type == 4) deep("make_node " (type == 3 ? "c " : "b ") f[8] " " f[9], r)
@@ -1048,7 +1060,9 @@ function deep_entry(type, r, f, link,  s) {
 	deep("touch -t " stamp(f[6] + 0), r)
 }
 BEGIN {
-	for (i = 1; i < 256; i++) { ch = sprintf("%c", i); ORD[ch] = i; ESC[ch] = ch ~ /[A-Za-z0-9._\/ +,:=@~-]/ ? ch : sprintf("\\0%03o", i) }
+	for (i = 1; i < 256; i++) { ch = sprintf("%c", i); ORD[ch] = i; ESC[ch] = sprintf("\\0%03o", i) }
+	SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _./+,:=@~-"
+	for (i = 1; i <= length(SAFE); i++) { ch = substr(SAFE, i, 1); ESC[ch] = ch }
 	NULS = "\\0"; while (length(NULS) < 1100) NULS = NULS NULS
 	USTAR = 0; ch = "ustar  "; for (i = 1; i <= 7; i++) USTAR += ORD[substr(ch, i, 1)]
 	LIMIT = ENVIRON["LIMIT"] + 0; DEEP = W "/deep.sh"
@@ -1075,20 +1089,34 @@ function stamp(s,  days, rest, era, doe, yoe, doy, mp, y, m) {
 }
 '
 
-# Writes restamp.sh: chown, chmod and touch for files whose record is older than their metadata, many at a time.
+# Writes restamp.sh: chown, chmod and touch for lines "WHAT VALUE PATH", many at a time.
 RESTAMPS='
 BEGIN {
 	FS = OFS = TAB; OUT = W "/restamp.sh"; LIMIT = ENVIRON["LIMIT"] + 0
 	while ((getline l) > 0) {
 		split(l, f, TAB); r = raw(f[3])
 		if (f[1] == 3) f[2] = stamp(f[2] + 0)
-		command = (f[1] == 1 ? "chown " : f[1] == 2 ? "chmod " : "touch -t ") f[2]
-		if (length(r) > LIMIT) { flush_batch(OUT); print "deep " quoted(r) " " command > OUT }
-		else batch(OUT, command, r)
+		command = (f[1] == 1 ? "chown -h " : f[1] == 2 ? "chmod " : "touch -h -t ") f[2]
+		if (length(r) <= LIMIT) { batch(OUT, command, r); continue }
+		if (f[4] == "link") continue # deep.sh does these
+		flush_batch(OUT)
+		print "deep " quoted(r) " " command " || not_set" > OUT
 	}
 	flush_batch(OUT)
 }
 '
+
+# Sets mode, owner and time; lines MODE UID GID MTIME PATH (MODE is "link" for links).
+restamp() {
+	[ -s "$1" ] || return 0
+	awk -v root="$ROOT" 'BEGIN { FS = OFS = "\t" } {
+		if (root == 1) print 1, $2 ":" $3, $5, $1
+		if ($1 != "link") print 2, $1, $5, $1
+		print 3, $4, $5, $1
+	}' "$1" | sort | awk "$AWKLIB$STAMPS$RESTAMPS"
+	run restamp.sh
+}
+not_set() { fail "some owners, modes or times could not be set (see above)"; }
 
 # deep PATH COMMAND...: runs it in the folder of PATH with the last component added; for paths too long for one call.
 deep() (
@@ -1121,6 +1149,25 @@ segment() {
 		fail "cannot write $PLACE"
 }
 
+# Extracts a stream of records from the repository. Whatever they are, all folders are folders after that.
+extract() {
+	[ -f "$W/$1" ] || return 0
+	{
+		run "$1"
+		zeros 1024
+	} | untar
+	# shellcheck disable=SC2034 # folders.sh uses it
+	FOLDERS=real
+	run folders.sh
+}
+real() {
+	for folder; do
+		if [ -h "$folder" ] || ! [ -d "$folder" ]; then
+			die 4 "the records of the repository made something else of the folder $folder; stopping here"
+		fi
+	done
+}
+
 # Tar headers for the lines of a file, extracted here.
 make_entries() {
 	[ -s "$W/$1" ] || return 0
@@ -1128,17 +1175,17 @@ make_entries() {
 	{
 		run headers.sh
 		zeros 1024
-	} | untar
+	} | untar "$PLAIN_FLAGS"
 	rm -f "$W/headers.sh"
 }
 
 # Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end.
-remove_links() { find . -type l -exec rm -f {} +; }
+remove_links() { find . -type l -exec rm -f {} + 2>/dev/null; }
 
 # The records of some bundles that may have a pax header: reads which do, and how long it is.
 measure() {
 	: >"$W/pax"
-	STEP=measure awk "$AWKLIB$BUNDLES" >"$W/doubts" || exit 4
+	STEP='measure' awk "$AWKLIB$BUNDLES" >"$W/doubts" || exit 4
 	[ -s "$W/doubts" ] || return 0
 	awk 'BEGIN {
 		CONVFMT = OFMT = "%.0f"; W = ENVIRON["W"]; blocks = W "/blocks"; ops = W "/ops"
@@ -1177,7 +1224,8 @@ restore() {
 	SCRATCH=${W##*/}
 	# No path that this script hands to a tool may be longer than 4095 bytes, also with TARGET before it.
 	LIMIT=$((3900 - ${#TOPDIR}))
-	export TOPDIR SCRATCH LIMIT
+	REVERSE=0
+	export TOPDIR SCRATCH LIMIT REVERSE
 	choose_tar
 	open_snapshot "$1"
 	read_index
@@ -1191,9 +1239,19 @@ restore() {
 	sort "$W/small" >"$W/small.sorted"
 	rm -f "$W/small"
 	measure
-	STEP=write awk "$AWKLIB$BUNDLES" || exit 4
+	STEP='write' awk "$AWKLIB$BUNDLES" || exit 4
 	rm -f "$W/small.sorted" "$W/large"
-	read -r roots lost bad_records <"$W/roots"
+	if [ -s "$W/missing" ]; then
+		# Second names of files that are lost.
+		awk "$AWKLIB"'BEGIN { FS = TAB }
+			!second { if (sub(/^path /, "")) lost[$0] = 1; next }
+			$1 == 1 && ($7 in lost) { print "path " $2 > (W "/missing.too"); next }
+			{ print }' "$W/missing" second=1 "$W/special" >"$W/special.kept"
+		mv "$W/special.kept" "$W/special"
+		[ ! -f "$W/missing.too" ] || cat "$W/missing.too" >>"$W/missing"
+	fi
+	read -r roots bad_records <"$W/roots"
+	lost=$(awk '$1 == "path" { n += 1 + gsub(/%0A/, "") } END { print n + 0 }' "$W/missing")
 	read -r files dirs links others bytes devices expected <"$W/totals"
 	if [ -s "$W/missing" ] && [ "$KEEP" = 0 ]; then
 		awk '$1 == "path" { print "lost: " substr($0, 6); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
@@ -1206,27 +1264,22 @@ Use --keep-going to restore everything else, or choose another snapshot"
 	[ "$KIND" != plain ] || say "recover.sh: this tar cannot restore extended attributes and ACLs; GNU tar can"
 
 	# Folders, for the time being with modes that let us write.
+	# shellcheck disable=SC2034 # folders.sh uses FOLDERS
 	{
 		awk -F '\t' '{ print $2 }' "$W/dirs"
 		cat "$W/mkdirs"
 	} | (umask 077 && awk "$AWKLIB"'BEGIN {
-		OUT = W "/mkdir.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+		OUT = W "/folders.sh"; LIMIT = ENVIRON["LIMIT"] + 0
 		while ((getline l) > 0) {
 			if (index(l "/", ENVIRON["SCRATCH"] "/") == 1) die("the snapshot has a path named " l)
-			r = raw(l); if (length(r) > LIMIT) { flush_batch(OUT); print "deep " quoted(r) " make_dir" > OUT } else batch(OUT, "mkdir -p", r)
+			r = raw(l); if (length(r) > LIMIT) print "deep " quoted(r) " make_dir" > (W "/deep_folders.sh"); else batch(OUT, "$FOLDERS", r)
 		}
 		flush_batch(OUT)
-	}' && run mkdir.sh) || die 1 "cannot make the folders in $target"
+	}' && FOLDERS='mkdir -p' && run folders.sh && run deep_folders.sh) || die 1 "cannot make the folders in $target"
 
 	# Files that lie in the repository as they are wanted.
-	if [ -f "$W/ops.0" ]; then
-		{
-			run ops.0
-			zeros 1024
-		} | untar
-		rm -f "$W/ops.0"
-		remove_links
-	fi
+	extract ops.0
+	remove_links
 	# Files with other names there: into scratch folders, then linked to their places.
 	number=1
 	while [ "$number" -le "$roots" ]; do
@@ -1253,18 +1306,24 @@ Use --keep-going to restore everything else, or choose another snapshot"
 	fi
 	run ops.m
 	# Metadata that is newer than the record.
-	if [ -s "$W/restamp" ]; then
-		awk -v root="$ROOT" 'BEGIN { FS = OFS = "\t" } {
-			if (root == 1) print 1, $2 ":" $3, $5
-			print 2, $1, $5; print 3, $4, $5
-		}' "$W/restamp" | sort | awk "$AWKLIB$STAMPS$RESTAMPS"
-		run restamp.sh
+	restamp "$W/restamp"
+	# Links and specials; then folders, the deepest first.
+	extract ops.y
+	make_entries special
+	if [ "$KIND" = plain ]; then
+		# It leaves owner and time of links as they come.
+		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special" >"$W/links"
+		restamp "$W/links"
 	fi
+	extract ops.x
+	REVERSE=1
+	make_entries dirs
+	run deep.sh
 	if [ -s "$W/attributes" ]; then
 		if command -v setfattr >/dev/null; then
 			awk "$AWKLIB"'{
-				split($0, f, TAB); r = raw(f[1]); command = "setfattr -n " quoted(raw(f[2])) " -v 0s" f[3]
-				print length(r) > ENVIRON["LIMIT"] + 0 ? "deep " quoted(r) " " command : command " " quoted("./" r)
+				split($0, f, TAB); r = raw(f[1]); command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
+				print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
 			}' "$W/attributes" >"$W/attributes.sh"
 			run attributes.sh || fail "some extended attributes could not be set"
 		else
@@ -1272,19 +1331,6 @@ Use --keep-going to restore everything else, or choose another snapshot"
 			awk -F '\t' '{ print $1 }' "$W/attributes" | sort -u >&2
 		fi
 	fi
-	# Links and specials; then attributes of folders; then modes and times of folders, the deepest first.
-	make_entries special
-	if [ -f "$W/ops.x" ]; then
-		{
-			run ops.x
-			zeros 1024
-		} | untar
-	fi
-	REVERSE=1 make_entries dirs
-	run deep.sh
-	REVERSE=1
-	export REVERSE
-
 	finish
 }
 
@@ -1310,10 +1356,11 @@ finish() {
 	W=''
 	trap - EXIT
 	if [ -n "$top" ]; then
+		# shellcheck disable=SC2086 # the flags are words
 		{
 			eval "$top"
-			head -c 1024 /dev/zero
-		} | LC_ALL=$TAR_LOCALE "$TAR" -xpf - $([ "$ROOT" = 1 ] || echo -o) || rc=1
+			zeros 1024
+		} | LC_ALL=$TAR_LOCALE "$TAR" $PLAIN_FLAGS -f - || rc=1
 	fi
 	expected=$((expected - lost))
 	if [ "$found" != "$expected" ] && [ "$deep" = 0 ]; then
@@ -1356,12 +1403,12 @@ check() {
 	[ "$config" = good ] || echo repository.json >>"$W/damaged"
 	# Packs that the index names must be there.
 	names_in packs >"$W/packs"
-	awk 'FILENAME ~ /damaged$/ { bad[$0] = 1; next } /^index\// && !($0 in bad)' "$W/damaged" "$W/all" >"$W/index.good"
+	without "$W/damaged" "$W/all" | awk '/^index\//' >"$W/index.good"
 	while read -r name; do
 		zstd -dcq <"$REPO/$name" 2>/dev/null
-	done <"$W/index.good" | awk 'FILENAME != "-" { there[$0] = 1; next }
+	done <"$W/index.good" | awk '!second { there[$0] = 1; next }
 		$1 == "pack" { name = "packs/" substr($2, 1, 2) "/" $2; if (!(name in there) && !told[name]++) print name }' \
-		"$W/packs" - >"$W/absent"
+		"$W/packs" second=1 - >"$W/absent"
 	while read -r name; do
 		printf 'damaged: %s\n' "$name"
 		rc=4
@@ -1420,7 +1467,7 @@ restore)
 	elif [ $# -gt 2 ]; then
 		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them"
 	fi
-	[ $# -ge 1 ] && [ -n "$1" ] || misuse "restore wants a TARGET folder"
+	[ -n "${1-}" ] || misuse "restore wants a TARGET folder"
 	[ $# -le 2 ] || misuse "too many arguments"
 	restore "$snapshot" "$1" "${2-}"
 	;;

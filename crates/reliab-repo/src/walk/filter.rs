@@ -101,6 +101,20 @@ fn compile(patterns: &[String], source: &Path) -> Result<Gitignore> {
     builder.build().map_err(|error| bad_pattern("--exclude", &error))
 }
 
+/// Compiles patterns as in `.gitignore` that are matched against paths in a snapshot.
+pub fn compile_patterns(option: &'static str, patterns: &[String]) -> Result<Gitignore> {
+    let mut builder = GitignoreBuilder::new("");
+    let bad = |value: &str, error: &ignore::Error| Error::Usage {
+        option,
+        value: value.to_owned(),
+        reason: error.to_string(),
+    };
+    for pattern in patterns {
+        builder.add_line(None, pattern).map_err(|error| bad(pattern, &error))?;
+    }
+    builder.build().map_err(|error| bad("", &error))
+}
+
 /// `/srv/app/cache` with the source `/srv/app` means `/cache`.
 fn below_source(pattern: &str, source: &Path) -> Option<String> {
     let rest = pattern.strip_prefix(source.to_str()?)?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Stat};
 
 use ahead::{Ahead, Job};
-pub use filter::{Filter, FilterOptions, patterns_from};
+pub use filter::{Filter, FilterOptions, compile_patterns, patterns_from};
 use listing::Listing;
 pub use listing::{open_beneath, raw_stat};
 

@@ -1,0 +1,264 @@
+//! `backup`: a snapshot of files and folders.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use reliab_common::clock::Clock;
+use reliab_common::exit::Exit;
+use reliab_common::ui::Ui;
+use reliab_common::units;
+use reliab_repo::archive::{self, BackupOptions, BackupReport};
+use reliab_repo::format::snapshot::{SourceError, Stats};
+use reliab_repo::id::ObjectId;
+use reliab_repo::walk::{FilterOptions, open_roots, patterns_from};
+use serde::Serialize;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::app::{Tool, after_help, document};
+use crate::events::{UiEvents, Warnings};
+use crate::repo::{RepoArg, of, storage};
+use crate::session::{Job, Outcome, Session, threads};
+use crate::show::{count, counted};
+
+const EXAMPLES: &str = "  \
+  reliab backup                                 what the configuration says, or data into backups
+  reliab backup /etc /srv/app --repo /mnt/b     two folders into a repository elsewhere
+  reliab backup data --exclude '*.tmp' --tag nightly
+  reliab backup --dry-run                       what would be added";
+
+/// Back up files and folders into the repository.
+///
+/// Each run is a complete snapshot; only what is new is stored. The repository is created on first use.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct Args {
+    /// Files and folders to back up [default: `sources` of the configuration, or data].
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    repo: RepoArg,
+    /// Leave out what matches, as in .gitignore; may be repeated.
+    #[arg(long, short, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out what matches a line of this file; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    exclude_from: Vec<PathBuf>,
+    /// Leave out what is in folders with a CACHEDIR.TAG.
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out files larger than this, such as 500M.
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    exclude_larger_than: Option<u64>,
+    /// Stay on the file systems of the sources.
+    #[arg(long, short = 'x')]
+    one_file_system: bool,
+    /// The zstd level: 1 is fast, 19 is small [default: `compression` of the configuration, or 3].
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    compression: Option<i32>,
+    /// A label for the snapshot; may be repeated.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// The host the snapshot is of [default: this machine's name].
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Read and compare everything, but write nothing.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Accept sources without any file where the last snapshot had some.
+    #[arg(long)]
+    allow_empty: bool,
+    /// Threads that compress [default: one a processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// Where to back up to, and the engine's options.
+struct Options {
+    folder: PathBuf,
+    engine: BackupOptions,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// `None` after a dry run.
+    snapshot: Option<String>,
+    dry_run: bool,
+    repository: &'a Path,
+    time: String,
+    host: &'a str,
+    tags: &'a [String],
+    paths: &'a [String],
+    parent: Option<String>,
+    seconds: f64,
+    stats: &'a Stats,
+    unreadable: u64,
+    errors: &'a [SourceError],
+    #[serde(flatten)]
+    warnings: Warnings,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "backup";
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let options = self.resolve(session)?;
+        session.record(&options.folder.display().to_string(), ui, |job, ui| run(options, job, ui))
+    }
+}
+
+impl Args {
+    fn resolve(self, session: &Session) -> anyhow::Result<Options> {
+        let config = &session.config.backup;
+        let folder = self.repo.folder(session)?;
+        let mut tags = if self.tag.is_empty() { config.tags.clone() } else { self.tag.clone() };
+        tags.dedup();
+        let engine = BackupOptions {
+            sources: if self.paths.is_empty() { config.sources.clone() } else { self.paths.clone() },
+            filter: self.filter(session)?,
+            tags,
+            host: self.host.or_else(|| config.host.clone()).unwrap_or_else(host),
+            user: user(session),
+            program: concat!("reliab ", env!("CARGO_PKG_VERSION")).to_owned(),
+            time: session.clock.now(),
+            level: self.compression.unwrap_or(config.compression),
+            dry_run: self.dry_run,
+            allow_empty: self.allow_empty,
+            cache: session.cache_dir(),
+            threads: threads(self.threads),
+        };
+        Ok(Options { folder, engine })
+    }
+
+    fn filter(&self, session: &Session) -> anyhow::Result<FilterOptions> {
+        let config = &session.config.backup;
+        let mut exclude = config.exclude.clone();
+        exclude.extend_from_slice(&self.exclude);
+        for file in &self.exclude_from {
+            exclude.extend(patterns_from(file)?);
+        }
+        Ok(FilterOptions {
+            exclude,
+            exclude_caches: self.exclude_caches || config.exclude_caches,
+            exclude_larger_than: self.exclude_larger_than.or(config.exclude_larger_than),
+            one_file_system: self.one_file_system || config.one_file_system,
+            never: None,
+        })
+    }
+}
+
+fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome> {
+    let _lock = job.session.lock(&lock_name(&options), ui)?;
+    options.engine.filter.never = repository_folder(&options)?;
+    let started = Instant::now();
+    let events = UiEvents::start(ui, &job.stop, "backup");
+    let result = archive::backup(storage(&options.folder), &options.engine, &events);
+    let seconds = started.elapsed().as_secs_f64();
+    let warnings = events.finish(ui);
+    let done = result.map_err(of(&options.folder))?;
+    let exit = if done.unreadable > 0 { Exit::Partial } else { Exit::Done };
+    if ui.is_json() {
+        ui.json(&document(Args::NAME, exit, report(&options, &done, seconds, warnings)));
+    }
+    ui.summary(summary(&options, &done, started.elapsed()));
+    let stats = &done.stored.snapshot.stats;
+    let snapshot = (!options.engine.dry_run).then(|| done.stored.id.to_string());
+    let figures = json!({
+        "snapshot": snapshot, "repository": options.folder, "seconds": seconds, "stats": stats,
+        "unreadable": done.unreadable,
+    });
+    Ok(Outcome { exit, figures })
+}
+
+/// Makes the repository's folder, once it is clear that the sources can be read, and identifies it, so that it is
+/// not backed up into itself.
+fn repository_folder(options: &Options) -> anyhow::Result<Option<(u64, u64)>> {
+    let folder = &options.folder;
+    drop(open_roots(&options.engine.sources)?);
+    if !options.engine.dry_run && !folder.exists() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the repository {}", folder.display()))?;
+        sync_parent(folder);
+    }
+    Ok(fs::metadata(folder).ok().map(|metadata| (metadata.dev(), metadata.ino())))
+}
+
+/// Makes a new folder's name durable, where the file system can.
+fn sync_parent(folder: &Path) {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    drop(fs::File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()));
+}
+
+/// One lock for each repository and set of sources.
+fn lock_name(options: &Options) -> String {
+    let mut hasher = Sha256::new();
+    for path in [&options.folder].into_iter().chain(&options.engine.sources) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        hasher.update(path.as_os_str().as_bytes());
+        hasher.update([0]);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    format!("backup-{}", &ObjectId(digest).to_string()[..16])
+}
+
+fn report<'a>(options: &'a Options, done: &'a BackupReport, seconds: f64, warnings: Warnings) -> Report<'a> {
+    let snapshot = &done.stored.snapshot;
+    let dry_run = options.engine.dry_run;
+    Report {
+        snapshot: (!dry_run).then(|| done.stored.id.to_string()),
+        dry_run,
+        repository: &options.folder,
+        time: snapshot.time.to_rfc3339(),
+        host: &snapshot.host,
+        tags: &snapshot.tags,
+        paths: &snapshot.paths,
+        parent: snapshot.parent.map(|id| id.to_string()),
+        seconds,
+        stats: &snapshot.stats,
+        unreadable: done.unreadable,
+        errors: &snapshot.errors,
+        warnings,
+    }
+}
+
+fn summary(options: &Options, done: &BackupReport, took: std::time::Duration) -> String {
+    let stats = &done.stored.snapshot.stats;
+    let dry_run = options.engine.dry_run;
+    let name = if dry_run { "dry run".to_owned() } else { format!("snapshot {}", done.stored.id.short()) };
+    let mut text = format!(
+        "{name}: {} ({}) in {}; {} new, {} changed, {} unmodified, {} gone; {} {} to {}",
+        counted(stats.entries, "entry", "entries"),
+        units::bytes(stats.bytes),
+        units::duration(took),
+        count(stats.new_files),
+        count(stats.changed_files),
+        count(stats.unmodified_files),
+        count(stats.gone),
+        if dry_run { "would add" } else { "added" },
+        units::bytes(stats.added_bytes),
+        options.folder.display(),
+    );
+    if done.unreadable > 0 {
+        text.push_str(&format!("; {} could not be read", counted(done.unreadable, "source", "sources")));
+    }
+    text
+}
+
+/// The machine's name.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The name of the user who runs this, or else the number.
+fn user(session: &Session) -> String {
+    let uid = nix::unistd::geteuid();
+    let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let from_env = || session.env.var("LOGNAME").map(|name| name.to_string_lossy().into_owned());
+    known.or_else(from_env).unwrap_or_else(|| uid.to_string())
+}

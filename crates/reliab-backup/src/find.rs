@@ -1,0 +1,161 @@
+//! `find`: which snapshots hold a path.
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use reliab_common::clock;
+use reliab_common::exit::Exit;
+use reliab_common::ui::Ui;
+use reliab_common::units;
+use reliab_repo::manifest::ManifestEntry;
+use reliab_repo::repository::StoredSnapshot;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::app::{Tool, after_help};
+use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gaps};
+use crate::failure::UsageError;
+use crate::repo::{OpenRepository, RepoArg, Selected};
+use crate::session::Session;
+use crate::stream::Stream;
+
+const EXAMPLES: &str = "  \
+  reliab find app.log                          by name, in every snapshot
+  reliab find '*.conf' --snapshot latest:etc   in a part of one
+  reliab find 'data/**/*.db'                   by path";
+
+/// Find paths in all snapshots, newest first.
+///
+/// A pattern is as in .gitignore: without a slash it is matched with names, with one it is matched with paths.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct Args {
+    /// What to look for.
+    #[arg(value_name = "PATTERN", required = true)]
+    patterns: Vec<String>,
+    #[command(flatten)]
+    repo: RepoArg,
+    /// Look in this snapshot only.
+    #[arg(long, short, value_name = "SNAPSHOT[:PATH]")]
+    snapshot: Option<OsString>,
+    /// Take upper and lower case for the same.
+    #[arg(long, short)]
+    ignore_case: bool,
+}
+
+/// An entry that was found, in JSON.
+#[derive(Serialize)]
+struct Hit {
+    snapshot: String,
+    time: String,
+    #[serde(flatten)]
+    entry: EntryView,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "find";
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let patterns = compile(&self.patterns, self.ignore_case)?;
+        let repository = self.repo.open(session, ui)?;
+        let places = self.places(&repository)?;
+        let finder = Finder { repository: &repository, patterns, gaps: RefCell::default() };
+        if ui.is_json() {
+            return finder.print_json(&places, ui);
+        }
+        for place in &places {
+            finder.search(place, &mut |found| {
+                show(&place.stored, found, ui);
+                !ui.pipe_closed()
+            })?;
+            if ui.pipe_closed() {
+                return Ok(Exit::Done);
+            }
+        }
+        Ok(tell_gaps(ui, &finder.gaps.into_inner()))
+    }
+}
+
+impl Args {
+    /// Where to look, newest first.
+    fn places(&self, repository: &OpenRepository) -> anyhow::Result<Vec<Selected>> {
+        if self.snapshot.is_some() {
+            return Ok(vec![repository.select(self.snapshot.as_ref())?]);
+        }
+        let all = repository.snapshots.snapshots.iter().rev();
+        Ok(all.map(|stored| Selected { stored: stored.clone(), below: None }).collect())
+    }
+}
+
+/// The patterns, and what could not be read while looking for them.
+struct Finder<'a> {
+    repository: &'a OpenRepository,
+    patterns: Gitignore,
+    gaps: RefCell<Vec<GapView>>,
+}
+
+impl Finder<'_> {
+    /// Shows each match in a snapshot until told that it is enough.
+    fn search(&self, place: &Selected, show: &mut dyn FnMut(&ManifestEntry) -> bool) -> anyhow::Result<()> {
+        let mut manifest = self.repository.manifest(place)?;
+        while let Some(found) = manifest.next() {
+            if self.matches(&found) && !show(&found) {
+                return Ok(());
+            }
+        }
+        self.gaps.borrow_mut().extend(gaps_of(&mut manifest));
+        Ok(())
+    }
+
+    fn matches(&self, found: &ManifestEntry) -> bool {
+        let path = Path::new(OsStr::from_bytes(&found.entry.path));
+        self.patterns.matched(path, found.entry.is_dir()).is_ignore()
+    }
+
+    fn print_json(&self, places: &[Selected], ui: &mut Ui) -> anyhow::Result<Exit> {
+        let mut hits = Vec::new();
+        for place in places {
+            self.search(place, &mut |found| {
+                hits.push(hit(&place.stored, found));
+                true
+            })?;
+        }
+        let gaps = self.gaps.take();
+        let exit = exit_of(&gaps);
+        ui.json(&Stream {
+            name: Args::NAME,
+            head: json!({ "snapshots": places.len() }),
+            list: "matches",
+            items: RefCell::new(Some(hits.into_iter())),
+            end: &|| (exit, json!({ "unreadable": gaps })),
+        });
+        Ok(tell_gaps(ui, &gaps))
+    }
+}
+
+fn hit(stored: &StoredSnapshot, found: &ManifestEntry) -> Hit {
+    let (snapshot, time) = (stored.id.to_string(), stored.snapshot.time.to_rfc3339());
+    Hit { snapshot, time, entry: EntryView::new(found) }
+}
+
+fn show(stored: &StoredSnapshot, found: &ManifestEntry, ui: &mut Ui) {
+    let size = units::bytes(found.entry.size());
+    let place = format!("{} {} {size:>10} ", stored.id.short(), clock::local(stored.snapshot.time));
+    let slash: &[u8] = if found.entry.is_dir() { b"/" } else { b"" };
+    line(ui, &[place.as_bytes(), &shown(&found.entry.path), slash]);
+}
+
+fn compile(patterns: &[String], ignore_case: bool) -> anyhow::Result<Gitignore> {
+    let bad = |pattern: &str, error: ignore::Error| {
+        UsageError(format!("cannot use the pattern {pattern:?}: {error}; see gitignore(5)"))
+    };
+    let mut builder = GitignoreBuilder::new("");
+    builder.case_insensitive(ignore_case).map_err(|error| bad("", error))?;
+    for pattern in patterns {
+        builder.add_line(None, pattern).map_err(|error| bad(pattern, error))?;
+    }
+    Ok(builder.build().map_err(|error| bad("", error))?)
+}

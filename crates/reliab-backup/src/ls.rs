@@ -1,0 +1,146 @@
+//! `ls`: what a snapshot holds.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+
+use reliab_common::clock;
+use reliab_common::exit::Exit;
+use reliab_common::ui::Ui;
+use reliab_repo::format::entry::Kind;
+use reliab_repo::manifest::{Manifest, ManifestEntry};
+use serde_json::json;
+
+use crate::app::{Tool, after_help};
+use crate::entries::{EntryView, exit_of, gaps_of, line, shown, tell_gaps, time_of};
+use crate::repo::{RepoArg, Selected};
+use crate::session::Session;
+use crate::stream::Stream;
+
+const EXAMPLES: &str = "  \
+  reliab ls                        every path of the latest snapshot
+  reliab ls -l 1a2b3c4d:data       as ls -l shows them, a part of an older one
+  reliab ls 2026-01-31 | grep app";
+
+/// List the paths in a snapshot.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct Args {
+    /// What to list [default: latest].
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    snapshot: Option<OsString>,
+    #[command(flatten)]
+    repo: RepoArg,
+    /// Show mode, owner, size and time, too.
+    #[arg(long, short)]
+    long: bool,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "ls";
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let repository = self.repo.open(session, ui)?;
+        let selected = repository.select(self.snapshot.as_ref())?;
+        let mut manifest = repository.manifest(&selected)?;
+        if ui.is_json() {
+            return Ok(print_json(&selected, manifest, ui));
+        }
+        while let Some(found) = manifest.next() {
+            let details = if self.long { long(&found) } else { String::new() };
+            let target = if self.long { target(&found) } else { Vec::new() };
+            line(ui, &[details.as_bytes(), &shown(&found.entry.path), &target]);
+            if ui.pipe_closed() {
+                return Ok(Exit::Done);
+            }
+        }
+        Ok(tell_gaps(ui, &gaps_of(&mut manifest)))
+    }
+}
+
+fn print_json(selected: &Selected, manifest: Manifest<'_>, ui: &mut Ui) -> Exit {
+    let manifest = RefCell::new(manifest);
+    let end = RefCell::new(Vec::new());
+    let items = std::iter::from_fn(|| manifest.borrow_mut().next()).map(|found| EntryView::new(&found));
+    let stream = Stream {
+        name: Args::NAME,
+        head: json!({ "snapshot": selected.stored.id.to_string() }),
+        list: "entries",
+        items: RefCell::new(Some(items)),
+        end: &|| {
+            end.replace(gaps_of(&mut manifest.borrow_mut()));
+            (exit_of(&end.borrow()), json!({ "unreadable": *end.borrow() }))
+        },
+    };
+    ui.json(&stream);
+    drop(stream);
+    tell_gaps(ui, &end.into_inner())
+}
+
+/// Mode, owner, size and time in columns.
+fn long(found: &ManifestEntry) -> String {
+    let meta = &found.entry.meta;
+    let (user, group) = found.page.names.of(meta);
+    let owner = |name: &str, number: u32| if name.is_empty() { number.to_string() } else { name.to_owned() };
+    let size = match &found.entry.kind {
+        Kind::Char(_, major, minor) | Kind::Block(_, major, minor) => format!("{major},{minor}"),
+        _ => found.entry.size().to_string(),
+    };
+    let time = time_of(meta.mtime).map_or_else(|| meta.mtime.seconds.to_string(), clock::local);
+    format!(
+        "{}{} {:<8} {:<8} {size:>12} {time} ",
+        kind_letter(&found.entry.kind),
+        mode_letters(meta.mode),
+        owner(user, meta.uid),
+        owner(group, meta.gid),
+    )
+}
+
+fn target(found: &ManifestEntry) -> Vec<u8> {
+    match &found.entry.kind {
+        Kind::Symlink(_, target) => [b" -> ".as_slice(), &shown(target)].concat(),
+        _ => Vec::new(),
+    }
+}
+
+fn kind_letter(kind: &Kind) -> char {
+    match kind {
+        Kind::File(_) => '-',
+        Kind::Dir(_) => 'd',
+        Kind::Symlink(..) => 'l',
+        Kind::Fifo(_) => 'p',
+        Kind::Char(..) => 'c',
+        Kind::Block(..) => 'b',
+    }
+}
+
+/// The twelve bits of a mode as `ls` writes them.
+fn mode_letters(mode: u32) -> String {
+    let mut text = String::with_capacity(9);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_look_as_ls_shows_them() {
+        let check = |mode, expected: &str| assert_eq!(mode_letters(mode), expected, "{mode:o}");
+        check(0o644, "rw-r--r--");
+        check(0o4755, "rwsr-xr-x");
+        check(0o2640, "rw-r-S---");
+        check(0o1777, "rwxrwxrwt");
+        check(0o7000, "--S--S--T");
+    }
+}

@@ -1,0 +1,166 @@
+//! `snapshots`: what the repository holds.
+
+use std::path::{Path, PathBuf};
+
+use reliab_common::clock;
+use reliab_common::exit::Exit;
+use reliab_common::ui::Ui;
+use reliab_common::units;
+use reliab_repo::format::escape::escape;
+use reliab_repo::format::snapshot::Stats;
+use reliab_repo::repository::StoredSnapshot;
+use serde::Serialize;
+
+use crate::app::{Tool, after_help, document};
+use crate::repo::{OpenRepository, RepoArg};
+use crate::session::Session;
+use crate::show::{count, table};
+
+const EXAMPLES: &str = "  \
+  reliab snapshots
+  reliab snapshots --host web1 --tag nightly --latest 7
+  reliab snapshots --json";
+
+/// List the snapshots of the repository, oldest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct Args {
+    #[command(flatten)]
+    repo: RepoArg,
+    /// Only of this host; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// Only with this tag; may be repeated, and then all are needed.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Only of this source; may be repeated, and then all are needed.
+    #[arg(long, value_name = "PATH")]
+    path: Vec<PathBuf>,
+    /// Only the last N of what is left.
+    #[arg(long, value_name = "N")]
+    latest: Option<usize>,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    repository: &'a Path,
+    snapshots: Vec<View<'a>>,
+    damaged: Vec<DamagedView<'a>>,
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    id: String,
+    time: String,
+    host: &'a str,
+    user: &'a str,
+    program: &'a str,
+    tags: &'a [String],
+    paths: &'a [String],
+    parent: Option<String>,
+    stats: &'a Stats,
+    errors: usize,
+}
+
+#[derive(Serialize)]
+struct DamagedView<'a> {
+    object: &'a str,
+    problem: &'a str,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "snapshots";
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let repository = self.repo.open(session, ui)?;
+        let wanted = self.wanted(&repository);
+        let damaged = !repository.snapshots.damaged.is_empty();
+        let exit = if damaged { Exit::Damaged } else { Exit::Done };
+        if ui.is_json() {
+            ui.json(&document(Self::NAME, exit, report(&repository, &wanted)));
+        } else {
+            show(&wanted, ui);
+        }
+        Ok(exit)
+    }
+}
+
+impl Args {
+    fn wanted<'a>(&self, repository: &'a OpenRepository) -> Vec<&'a StoredSnapshot> {
+        let paths: Vec<String> = self.path.iter().map(|path| absolute(path)).collect();
+        let mut wanted: Vec<_> = repository
+            .snapshots
+            .snapshots
+            .iter()
+            .filter(|stored| {
+                let snapshot = &stored.snapshot;
+                (self.host.is_empty() || self.host.contains(&snapshot.host))
+                    && self.tag.iter().all(|tag| snapshot.tags.contains(tag))
+                    && paths.iter().all(|path| snapshot.paths.contains(path))
+            })
+            .collect();
+        if let Some(latest) = self.latest {
+            wanted.drain(..wanted.len().saturating_sub(latest));
+        }
+        wanted
+    }
+}
+
+/// A source as snapshots name it.
+fn absolute(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    escape(absolute.as_os_str().as_bytes()).into_owned()
+}
+
+fn report<'a>(repository: &'a OpenRepository, wanted: &[&'a StoredSnapshot]) -> Report<'a> {
+    let damaged = repository.snapshots.damaged.iter();
+    Report {
+        repository: &repository.folder,
+        snapshots: wanted.iter().map(|stored| view(stored)).collect(),
+        damaged: damaged.map(|found| DamagedView { object: &found.key, problem: &found.reason }).collect(),
+    }
+}
+
+fn view(stored: &StoredSnapshot) -> View<'_> {
+    let snapshot = &stored.snapshot;
+    View {
+        id: stored.id.to_string(),
+        time: snapshot.time.to_rfc3339(),
+        host: &snapshot.host,
+        user: &snapshot.user,
+        program: &snapshot.program,
+        tags: &snapshot.tags,
+        paths: &snapshot.paths,
+        parent: snapshot.parent.map(|id| id.to_string()),
+        stats: &snapshot.stats,
+        errors: snapshot.errors.len(),
+    }
+}
+
+fn show(wanted: &[&StoredSnapshot], ui: &mut Ui) {
+    if wanted.is_empty() {
+        ui.note("no snapshots");
+        return;
+    }
+    let head = ["ID", "TIME", "HOST", "TAGS", "PATHS", ">FILES", ">SIZE", ">ADDED"];
+    let rows: Vec<_> = wanted.iter().map(|stored| row(stored)).collect();
+    for line in table(head, &rows) {
+        ui.out(line);
+    }
+}
+
+fn row(stored: &StoredSnapshot) -> [String; 8] {
+    let snapshot = &stored.snapshot;
+    [
+        stored.id.short(),
+        clock::local(snapshot.time),
+        snapshot.host.clone(),
+        snapshot.tags.join(","),
+        snapshot.paths.join(" "),
+        count(snapshot.stats.files),
+        units::bytes(snapshot.stats.bytes),
+        units::bytes(snapshot.stats.added_bytes),
+    ]
+}

@@ -1,0 +1,213 @@
+//! `verify`: is the repository itself whole?
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use reliab_common::exit::Exit;
+use reliab_common::ui::Ui;
+use reliab_common::units::{self, Percent};
+use reliab_repo::repository::Repository;
+use reliab_repo::verify::{self as engine, Finding, Level, Sample, VerifyOptions, VerifyReport};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::app::{Tool, after_help, document};
+use crate::events::{UiEvents, Warnings};
+use crate::failure::UsageError;
+use crate::repo::{RepoArg, of, storage};
+use crate::session::{Job, Outcome, Session, threads};
+use crate::show::{count, counted};
+
+const EXAMPLES: &str = "  \
+  reliab verify                              every byte of every pack and every blob
+  reliab verify --level structure            only that all that is needed is there; quick
+  reliab verify --sample 5%                  a twentieth of the packs, the next twentieth next time";
+
+/// Check the repository itself for damage.
+///
+/// Each finding names the object, what is wrong with it, and the snapshots and paths that it hits.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct Args {
+    #[command(flatten)]
+    repo: RepoArg,
+    /// How deep to look.
+    #[arg(long, value_name = "LEVEL", default_value = "data")]
+    level: LevelArg,
+    /// Read only this share of the packs, going on where the last such run ended.
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_percent)]
+    sample: Option<Percent>,
+    /// Threads that read [default: one a processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// How deep to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LevelArg {
+    /// Everything that is referenced exists and parses
+    Structure,
+    /// Also: the bytes of each file match its name
+    Packs,
+    /// Also: each blob decompresses and matches its id, each file its digest
+    Data,
+}
+
+impl From<LevelArg> for Level {
+    fn from(arg: LevelArg) -> Self {
+        match arg {
+            LevelArg::Structure => Self::Structure,
+            LevelArg::Packs => Self::Packs,
+            LevelArg::Data => Self::Data,
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    repository: &'a Path,
+    level: Level,
+    /// Part of the packs that was asked for, 0 to 1; `None`: all.
+    sample: Option<f64>,
+    seconds: f64,
+    #[serde(flatten)]
+    found: &'a VerifyReport,
+    #[serde(flatten)]
+    warnings: Warnings,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "verify";
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let folder = self.repo.folder(session)?;
+        if self.sample.is_some() && self.level == LevelArg::Structure {
+            let text = "cannot use --sample with --level structure: that level reads no packs";
+            return Err(UsageError(text.into()).into());
+        }
+        session.record(&folder.display().to_string(), ui, |job, ui| self.verify(&folder, job, ui))
+    }
+}
+
+impl Args {
+    fn verify(&self, folder: &Path, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome> {
+        let cursor = self.sample.and_then(|_| Cursor::of(folder, job, ui));
+        let started = Instant::now();
+        let options = self.resolve(cursor.as_ref().and_then(|cursor| cursor.read(ui)));
+        let events = UiEvents::start(ui, &job.stop, "verify");
+        let result = engine::verify(storage(folder), &options, &events);
+        let took = started.elapsed();
+        let warnings = events.finish(ui);
+        let found = result.map_err(of(folder))?;
+        if let (Some(cursor), Some(next)) = (&cursor, &found.cursor) {
+            cursor.write(next, ui);
+        }
+        let exit = exit_of(&found);
+        tell(&found, ui);
+        let sample = self.sample.map(Percent::fraction);
+        if ui.is_json() {
+            let (level, seconds) = (options.level, took.as_secs_f64());
+            let report = Report { repository: folder, level, sample, seconds, found: &found, warnings };
+            ui.json(&document(Self::NAME, exit, report));
+        }
+        ui.summary(self.summary(folder, &found, took));
+        let figures = json!({
+            "repository": folder, "level": options.level, "sample": sample, "seconds": took.as_secs_f64(),
+            "findings": found.findings.len(), "packs": found.packs, "blobs": found.blobs, "bytes": found.bytes,
+        });
+        Ok(Outcome { exit, figures })
+    }
+
+    fn resolve(&self, cursor: Option<String>) -> VerifyOptions {
+        let sample = self.sample.map(|share| Sample { fraction: share.fraction(), cursor });
+        VerifyOptions { level: self.level.into(), sample, threads: threads(self.threads) }
+    }
+
+    fn summary(&self, folder: &Path, found: &VerifyReport, took: std::time::Duration) -> String {
+        let result = match found.findings.len() as u64 {
+            0 => "no damage found".to_owned(),
+            findings => counted(findings, "finding", "findings"),
+        };
+        format!(
+            "{}: {result}; {}, {}, {} blobs, {} read in {}",
+            folder.display(),
+            counted(found.snapshots, "snapshot", "snapshots"),
+            counted(found.packs, "pack", "packs"),
+            count(found.blobs),
+            units::bytes(found.bytes),
+            units::duration(took),
+        )
+    }
+}
+
+/// Where the next sample of a repository begins, kept in the state file.
+struct Cursor<'a> {
+    job: &'a Job<'a>,
+    name: String,
+}
+
+impl<'a> Cursor<'a> {
+    /// `None` where the repository has no readable configuration; the verification tells why.
+    fn of(folder: &Path, job: &'a Job<'a>, ui: &mut Ui) -> Option<Self> {
+        let repository = Repository::open(storage(folder)).ok()?;
+        if job.recorder.state().is_none() {
+            ui.warn("without the state file each sample begins at the first pack");
+        }
+        Some(Self { job, name: format!("verify-sample-{}", repository.config().id) })
+    }
+
+    fn read(&self, ui: &mut Ui) -> Option<String> {
+        self.job.recorder.state()?.cursor(&self.name).unwrap_or_else(|error| {
+            ui.warn(format_args!("the sample begins at the first pack: {error}"));
+            None
+        })
+    }
+
+    fn write(&self, value: &str, ui: &mut Ui) {
+        let Some(state) = self.job.recorder.state() else { return };
+        if let Err(error) = state.set_cursor(&self.name, value) {
+            ui.warn(format_args!("the next sample will read the same packs: {error}"));
+        }
+    }
+}
+
+/// A damaged index costs nothing but time, but somebody should look at the disk all the same.
+fn exit_of(found: &VerifyReport) -> Exit {
+    if found.findings.is_empty() { Exit::Done } else { Exit::Damaged }
+}
+
+fn tell(found: &VerifyReport, ui: &mut Ui) {
+    for finding in &found.findings {
+        if finding.data_lost {
+            ui.error(describe(finding));
+        } else {
+            ui.warn(describe(finding));
+        }
+    }
+}
+
+/// One line on what is wrong, and lines on what it hits.
+fn describe(finding: &Finding) -> String {
+    let mut text = format!("{}: {}", finding.object, finding.problem);
+    if !finding.data_lost {
+        text.push_str(" (nothing is lost by it)");
+    }
+    if !finding.snapshots.is_empty() {
+        let ids: Vec<&str> = finding.snapshots.iter().map(|id| &id[..id.len().min(8)]).collect();
+        text.push_str(&format!(
+            "\n  hits {}: {}",
+            counted(ids.len() as u64, "snapshot", "snapshots"),
+            ids.join(" ")
+        ));
+    }
+    for path in &finding.paths {
+        text.push_str(&format!("\n  hits {path}"));
+    }
+    if let Some(more @ 1..) = finding.path_count.checked_sub(finding.paths.len() as u64) {
+        text.push_str(&format!("\n  and {}", counted(more, "more path", "more paths")));
+    }
+    text
+}

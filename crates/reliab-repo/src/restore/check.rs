@@ -1,0 +1,237 @@
+//! Reading a restored tree back from the disk and comparing it with the manifest.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, bounded};
+use rustix::fs::{Advice, FileType, Mode, OFlags};
+
+use super::{RestoreOptions, Selection, Skipped, skipped_gap};
+use crate::archive::{link_target, xattrs_at};
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::format::entry::{Content, Entry, Kind};
+use crate::format::escape::escape;
+use crate::format::order;
+use crate::id::Digest;
+use crate::manifest::{Manifest, ManifestEntry};
+use crate::repository::{Repository, StoredSnapshot};
+use crate::walk::{Filter, FilterOptions, Status, Walk, Walked, open_beneath, open_roots};
+
+/// Compares a restored tree with the snapshot: content, metadata, and that nothing is there that should not be.
+///
+/// What was written is synced and dropped from the page cache first, so it is read from the disk.
+pub fn check(
+    repository: &Repository,
+    snapshot: &StoredSnapshot,
+    options: &RestoreOptions,
+    events: &dyn Events,
+) -> Result<Vec<Skipped>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::open(&options.target, flags, Mode::empty())
+        .and_then(|target| rustix::fs::syncfs(&target).map(|()| target))
+        .map_err(|errno| Error::local("sync", &options.target)(errno.into()))?;
+    let selection = Selection::new(options)?;
+    let mut manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
+    let mut root = options.target.clone();
+    // With a slash at its end a target that is a link is followed, as it was when it was restored into.
+    root.push("");
+    let roots = open_roots(std::slice::from_ref(&root))?;
+    let walk_root = roots.first().map(|root| root.path.clone()).unwrap_or_default();
+    let filter = Arc::new(Filter::new(FilterOptions::default(), &[])?);
+    let walk = Walk::start(roots, filter, 1);
+    let findings = Findings::default();
+    std::thread::scope(|scope| {
+        let (jobs, queue) = bounded(256);
+        for _ in 0..options.threads.max(1) {
+            let (queue, target, findings) = (queue.clone(), &target, &findings);
+            scope.spawn(move || read_back(&queue, target, findings, events));
+        }
+        drop(queue);
+        let privileged = rustix::process::geteuid().is_root();
+        let comparison = Comparison {
+            findings: &findings,
+            target: &target,
+            privileged,
+            exact: options.overwrite.is_none(),
+        };
+        let wanted = manifest.by_ref().filter(|item| selection.wants(&item.entry));
+        comparison.run(wanted, walk, &walk_root, &jobs, events)
+    })?;
+    let mut findings = findings.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    findings.extend(manifest.take_gaps().iter().map(skipped_gap));
+    Ok(findings)
+}
+
+#[derive(Default)]
+struct Findings(Mutex<Vec<Skipped>>);
+
+impl Findings {
+    fn push(&self, path: &[u8], reason: impl ToString) {
+        let finding = Skipped { path: escape(path).into_owned(), reason: reason.to_string(), damaged: true };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+    }
+}
+
+/// A file to read back.
+struct ReadBack {
+    path: Vec<u8>,
+    size: u64,
+    digest: Digest,
+}
+
+/// The join of manifest and restored tree, both in path order.
+struct Comparison<'a> {
+    findings: &'a Findings,
+    target: &'a OwnedFd,
+    privileged: bool,
+    /// True if nothing but the snapshot may be there.
+    exact: bool,
+}
+
+impl Comparison<'_> {
+    fn run(
+        &self,
+        wanted: impl Iterator<Item = ManifestEntry>,
+        walk: Walk,
+        root: &[u8],
+        jobs: &crossbeam_channel::Sender<ReadBack>,
+        events: &dyn Events,
+    ) -> Result<()> {
+        let mut walk = walk.filter_map(|item| self.below(item, root)).peekable();
+        for ManifestEntry { entry, .. } in wanted {
+            if events.stop_requested() {
+                return Err(Error::Interrupted);
+            }
+            while let Some(extra) = walk.next_if(|found| order::compare(&found.path, &entry.path).is_lt()) {
+                self.extra(&extra, &entry.path);
+            }
+            match walk.next_if(|found| found.path == entry.path) {
+                None => self.findings.push(&entry.path, "it is missing"),
+                Some(found) => self.entry(&entry, &found, jobs),
+            }
+        }
+        walk.for_each(|extra| self.extra(&extra, b""));
+        Ok(())
+    }
+
+    /// The walked entry with its path below the target.
+    fn below(&self, item: crate::walk::WalkItem, root: &[u8]) -> Option<Walked> {
+        let strip = |path: Vec<u8>| match path.strip_prefix(root) {
+            _ if root == b"." => path,
+            Some(rest) if rest.is_empty() => b".".to_vec(),
+            Some(rest) => rest[1..].to_vec(),
+            None => path,
+        };
+        match item {
+            Ok(mut walked) => {
+                walked.path = strip(walked.path);
+                Some(walked)
+            }
+            Err(failed) => {
+                self.findings.push(&strip(failed.path), failed.error);
+                None
+            }
+        }
+    }
+
+    /// Folders above a restored path are made as needed and are no surprise.
+    fn extra(&self, found: &Walked, next: &[u8]) {
+        let is_above = found.status.kind == FileType::Directory
+            && (found.path == b"." || order::is_within(next, &found.path));
+        if self.exact && !is_above {
+            self.findings.push(&found.path, "it is not in the snapshot");
+        }
+    }
+
+    fn entry(&self, entry: &Entry, found: &Walked, jobs: &crossbeam_channel::Sender<ReadBack>) {
+        for difference in self.differences(entry, found) {
+            self.findings.push(&entry.path, difference);
+        }
+        if let Kind::File(Content { size, digest, .. }) = &entry.kind
+            && found.status.kind == FileType::RegularFile
+        {
+            // The readers end only when this side does.
+            drop(jobs.send(ReadBack { path: entry.path.clone(), size: *size, digest: *digest }));
+        }
+    }
+
+    fn differences(&self, entry: &Entry, found: &Walked) -> Vec<String> {
+        let mut differences = Vec::new();
+        let status = &found.status;
+        let meta = &entry.meta;
+        if kind_of(&entry.kind) != status.kind {
+            return vec![format!("it is not a {}", entry.kind.word())];
+        }
+        let is_link = matches!(entry.kind, Kind::Symlink(..));
+        let own = (status.uid, status.gid) == (meta.uid, meta.gid);
+        if self.privileged && !own {
+            differences
+                .push(format!("its owner is {}:{}, not {}:{}", status.uid, status.gid, meta.uid, meta.gid));
+        }
+        let expected = if self.privileged || own { meta.mode } else { meta.mode & !0o6000 };
+        if !is_link && status.mode != expected {
+            differences.push(format!("its mode is {:o}, not {expected:o}", status.mode));
+        }
+        if status.mtime != meta.mtime {
+            differences.push("its time of modification differs".to_owned());
+        }
+        if let Kind::Symlink(_, target) = &entry.kind
+            && link_target(self.target, &entry.path).as_ref() != Ok(target)
+        {
+            differences.push("it points elsewhere".to_owned());
+        }
+        if self.privileged && xattrs_at(self.target, &entry.path).as_ref() != Ok(&entry.xattrs) {
+            differences.push("its extended attributes differ".to_owned());
+        }
+        differences
+    }
+}
+
+fn kind_of(kind: &Kind) -> FileType {
+    match kind {
+        Kind::File(_) => FileType::RegularFile,
+        Kind::Dir(_) => FileType::Directory,
+        Kind::Symlink(..) => FileType::Symlink,
+        Kind::Fifo(_) => FileType::Fifo,
+        Kind::Char(..) => FileType::CharacterDevice,
+        Kind::Block(..) => FileType::BlockDevice,
+    }
+}
+
+fn read_back(queue: &Receiver<ReadBack>, target: &OwnedFd, findings: &Findings, events: &dyn Events) {
+    let mut buffer = vec![0; 1 << 20];
+    for job in queue {
+        match digest_of(target, &job, &mut buffer) {
+            Ok(digest) if digest == job.digest => {}
+            Ok(_) => findings.push(&job.path, "its content differs"),
+            Err(errno) => findings.push(&job.path, std::io::Error::from(errno)),
+        }
+        events.advance(job.size, 1);
+    }
+}
+
+fn digest_of(
+    target: &OwnedFd,
+    job: &ReadBack,
+    buffer: &mut [u8],
+) -> std::result::Result<Digest, rustix::io::Errno> {
+    let file = open_beneath(target, &job.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC)?;
+    let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat))?;
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
+    loop {
+        match rustix::io::pread(&file, &mut *buffer, at) {
+            Ok(0) => break,
+            Ok(len) => {
+                hasher.update(&buffer[..len]);
+                at += len as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    let whole = status.size == job.size && at == job.size;
+    Ok(if whole { Digest(*hasher.finalize().as_bytes()) } else { Digest([0; 32]) })
+}

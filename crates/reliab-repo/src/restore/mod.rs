@@ -1,0 +1,162 @@
+//! Restore: entries are streamed, grouped by the blob they need, and written by several threads.
+//!
+//! Folders are made first and stamped when all that is in them is written; second names of a file are linked then, too.
+//! A window of entries is planned while the one before it is written.
+
+mod check;
+mod plan;
+mod target;
+mod write;
+
+use std::path::PathBuf;
+
+use ignore::gitignore::Gitignore;
+
+pub use check::check;
+
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::format::entry::Entry;
+use crate::manifest::{Gap, Manifest};
+use crate::repository::{Repository, StoredSnapshot};
+use crate::walk::compile_patterns;
+use target::Target;
+
+/// What to do with what is already in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Replace whatever is there.
+    Always,
+    /// Replace files whose size or mtime differ.
+    IfChanged,
+    /// Keep whatever is there.
+    Never,
+}
+
+/// What to restore, and where.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Folder to restore into; created if absent.
+    pub target: PathBuf,
+    /// Only this path of the snapshot and what is below it.
+    pub below: Option<Vec<u8>>,
+    /// Patterns (as in `.gitignore`) of what to restore; empty: everything.
+    pub include: Vec<String>,
+    /// Patterns of what to leave out.
+    pub exclude: Vec<String>,
+    /// What to do with what is already there; `None`: the target must be empty or absent.
+    pub overwrite: Option<Overwrite>,
+    /// Write nothing.
+    pub dry_run: bool,
+    /// Threads that decompress and write.
+    pub threads: usize,
+}
+
+/// An entry that was not restored, or not fully.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Skipped {
+    /// Path in the snapshot, escaped.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// True if data of the repository is missing or damaged; false if the target could not take it.
+    pub damaged: bool,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct RestoreReport {
+    /// Entries restored.
+    pub entries: u64,
+    /// Regular files among them.
+    pub files: u64,
+    /// Folders among them.
+    pub dirs: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Files left as they were (`Overwrite::IfChanged`, `Never`).
+    pub kept: u64,
+    /// What could not be restored.
+    pub skipped: Vec<Skipped>,
+    /// True if owners could not be set, for want of privileges.
+    pub owners_skipped: bool,
+}
+
+/// Restores a snapshot, or a part of it, into a folder.
+pub fn restore(
+    repository: &Repository,
+    snapshot: &StoredSnapshot,
+    options: &RestoreOptions,
+    events: &dyn Events,
+) -> Result<RestoreReport> {
+    let selection = Selection::new(options)?;
+    let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
+    if options.dry_run {
+        return Ok(plan::count(manifest, &selection));
+    }
+    let fresh = prepare_target(options)?;
+    let target = Target::open(&options.target, fresh)?;
+    let report = write::run(repository, manifest, &selection, &target, options, events)?;
+    if report.entries == 0 && report.skipped.is_empty() && options.below.is_some() {
+        return Err(nothing_there(snapshot, options));
+    }
+    Ok(report)
+}
+
+fn nothing_there(snapshot: &StoredSnapshot, options: &RestoreOptions) -> Error {
+    let path = String::from_utf8_lossy(options.below.as_deref().unwrap_or_default()).into_owned();
+    let reason = format!("it holds no such path; `reliab ls {}` shows what it holds", snapshot.id.short());
+    Error::NoSnapshot { spec: format!("{}:{path}", snapshot.id.short()), reason }
+}
+
+/// Creates the target if need be; true if it was empty.
+fn prepare_target(options: &RestoreOptions) -> Result<bool> {
+    let path = &options.target;
+    std::fs::create_dir_all(path).map_err(Error::local("create", path))?;
+    let mut entries = std::fs::read_dir(path).map_err(Error::local("list", path))?;
+    let empty = entries.next().is_none();
+    if !empty && options.overwrite.is_none() {
+        let reason =
+            "it is not empty; name an empty or new folder, or say what to do with --overwrite".to_owned();
+        return Err(Error::Target { path: path.clone(), reason });
+    }
+    Ok(empty)
+}
+
+/// Which entries of the snapshot are wanted.
+pub(crate) struct Selection {
+    include: Option<Gitignore>,
+    exclude: Option<Gitignore>,
+}
+
+impl Selection {
+    fn new(options: &RestoreOptions) -> Result<Self> {
+        let compile = |option, patterns: &[String]| {
+            (!patterns.is_empty()).then(|| compile_patterns(option, patterns)).transpose()
+        };
+        Ok(Self {
+            include: compile("--include", &options.include)?,
+            exclude: compile("--exclude", &options.exclude)?,
+        })
+    }
+
+    /// True if the entry is to be restored. With `include`, folders are made where something in them is.
+    fn wants(&self, entry: &Entry) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&entry.path));
+        let matches =
+            |patterns: &Gitignore| patterns.matched_path_or_any_parents(path, entry.is_dir()).is_ignore();
+        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    }
+}
+
+/// What a gap in the manifest costs, for the report.
+fn skipped_gap(gap: &Gap) -> Skipped {
+    use crate::format::escape::escape;
+    let until = gap.next.as_ref().map_or("the end".to_owned(), |next| format!("before {}", escape(next)));
+    Skipped {
+        path: escape(&gap.first).into_owned(),
+        reason: format!("entries from here to {until} cannot be read: {}", gap.error),
+        damaged: true,
+    }
+}

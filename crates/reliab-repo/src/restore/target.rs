@@ -1,0 +1,274 @@
+//! The folder that is restored into: nothing is written outside it, whatever a repository holds.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, Kind, Meta, Xattr};
+use crate::walk::{Status, open_beneath, raw_stat};
+
+/// A folder opened once; all paths are resolved beneath it, following no links.
+pub(super) struct Target {
+    root: OwnedFd,
+    /// Owner that new files get by themselves; only there nothing need be said.
+    born: Option<(u32, u32)>,
+    umask: u32,
+    privileged: bool,
+    pub(super) owners_skipped: AtomicBool,
+    pub(super) xattrs_skipped: AtomicBool,
+}
+
+/// A folder of the target that was used last.
+#[derive(Default)]
+pub(super) struct Parent {
+    path: Vec<u8>,
+    fd: Option<Arc<OwnedFd>>,
+}
+
+impl Target {
+    /// Opens the target; `fresh` if it was empty, so that new files there get what the probe shows.
+    pub(super) fn open(path: &Path, fresh: bool) -> Result<Self> {
+        let cannot = |errno: Errno| Error::local("open", path)(errno.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(cannot)?;
+        let (status, plain) = probe(&root).map_err(cannot)?;
+        Ok(Self {
+            root,
+            born: (fresh && plain).then_some((status.uid, status.gid)),
+            umask: if plain { 0o777 & !status.mode } else { 0o777 },
+            privileged: rustix::process::geteuid().is_root(),
+            owners_skipped: AtomicBool::new(false),
+            xattrs_skipped: AtomicBool::new(false),
+        })
+    }
+
+    /// The folder an entry stands in, and its name there; missing folders above it are made.
+    pub(super) fn locate(
+        &self,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<(Arc<OwnedFd>, CString), Errno> {
+        let (folder, name) = match path.iter().rposition(|&b| b == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b"."[..], path),
+        };
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        if let Some(fd) = last.fd.as_ref().filter(|_| last.path == folder) {
+            return Ok((Arc::clone(fd), name));
+        }
+        let fd = Arc::new(self.open_folder(folder)?);
+        *last = Parent { path: folder.to_vec(), fd: Some(Arc::clone(&fd)) };
+        Ok((fd, name))
+    }
+
+    fn open_folder(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match open_beneath(&self.root, path, flags) {
+            Err(Errno::NOENT) => {
+                self.make_missing(path)?;
+                open_beneath(&self.root, path, flags)
+            }
+            other => other,
+        }
+    }
+
+    /// Folders above a restored path that the snapshot does not hold.
+    fn make_missing(&self, path: &[u8]) -> std::result::Result<(), Errno> {
+        let (folder, name) = match path.iter().rposition(|&b| b == b'/') {
+            Some(slash) => (self.open_folder(&path[..slash])?, &path[slash + 1..]),
+            None => (open_beneath(&self.root, b".", OFlags::PATH | OFlags::CLOEXEC)?, path),
+        };
+        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Creates a file that is not there.
+    pub(super) fn create(
+        &self,
+        path: &[u8],
+        meta: &Meta,
+        last: &mut Parent,
+    ) -> std::result::Result<OwnedFd, Errno> {
+        let (folder, name) = self.locate(path, last)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::from_raw_mode(meta.mode & 0o777))
+    }
+
+    /// Gives an open file that was just created its owner, mode, attributes and times, in this order.
+    pub(super) fn stamp_new(
+        &self,
+        file: &OwnedFd,
+        meta: &Meta,
+        xattrs: &[Xattr],
+    ) -> std::result::Result<(), Errno> {
+        if self.born != Some((meta.uid, meta.gid)) && self.may_own(meta) {
+            rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+        }
+        let needs_mode = meta.mode & (self.umask | 0o7000) != 0 || self.born.is_none();
+        if needs_mode {
+            rustix::fs::fchmod(file, self.mode(meta))?;
+        }
+        self.set_xattrs(xattrs, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
+        rustix::fs::futimens(file, &times(meta))
+    }
+
+    /// False, and noted, where the owner must be left as it is.
+    fn may_own(&self, meta: &Meta) -> bool {
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        if !self.privileged && own != (meta.uid, meta.gid) {
+            self.owners_skipped.store(true, Ordering::Relaxed);
+        }
+        self.privileged
+    }
+
+    /// The mode; without the owner, set-id bits would lend rights to the wrong user.
+    fn mode(&self, meta: &Meta) -> Mode {
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let keeps = self.privileged || own == (meta.uid, meta.gid);
+        Mode::from_raw_mode(if keeps { meta.mode } else { meta.mode & !0o6000 })
+    }
+
+    fn set_xattrs(
+        &self,
+        xattrs: &[Xattr],
+        set: impl Fn(&[u8], &[u8]) -> std::result::Result<(), Errno>,
+    ) -> std::result::Result<(), Errno> {
+        for (name, value) in xattrs {
+            match set(name, value) {
+                Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {
+                    self.xattrs_skipped.store(true, Ordering::Relaxed)
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a folder, open to us alone until it gets its own mode. One that exists is fine.
+    pub(super) fn make_dir(&self, path: &[u8], last: &mut Parent) -> std::result::Result<(), Errno> {
+        if path == b"." {
+            return Ok(());
+        }
+        let (folder, name) = self.locate(path, last)?;
+        match rustix::fs::mkdirat(&folder, name.as_c_str(), Mode::RWXU) {
+            Err(Errno::EXIST) if self.kind_of(path, last)? == Some(FileType::Directory) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What stands at a path.
+    pub(super) fn status(
+        &self,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<Option<Status>, Errno> {
+        let (folder, name) = self.locate(path, last)?;
+        match raw_stat(&folder, name.as_bytes()) {
+            Ok(stat) => Ok(Some(Status::new(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn kind_of(&self, path: &[u8], last: &mut Parent) -> std::result::Result<Option<FileType>, Errno> {
+        Ok(self.status(path, last)?.map(|status| status.kind))
+    }
+
+    /// Removes what stands at a path; of folders only empty ones.
+    pub(super) fn remove(&self, path: &[u8], last: &mut Parent) -> std::result::Result<(), Errno> {
+        let flags = match self.kind_of(path, last)? {
+            None => return Ok(()),
+            Some(FileType::Directory) => AtFlags::REMOVEDIR,
+            Some(_) => AtFlags::empty(),
+        };
+        let (folder, name) = self.locate(path, last)?;
+        rustix::fs::unlinkat(&folder, name.as_c_str(), flags)
+    }
+
+    /// Creates a link, pipe or device, with all that belongs to it.
+    pub(super) fn make_special(&self, entry: &Entry, last: &mut Parent) -> std::result::Result<(), Errno> {
+        let (folder, name) = self.locate(&entry.path, last)?;
+        let mode = Mode::from_raw_mode(entry.meta.mode & 0o777);
+        match &entry.kind {
+            Kind::Symlink(_, target) => rustix::fs::symlinkat(&target[..], &folder, name.as_c_str())?,
+            Kind::Fifo(_) => rustix::fs::mknodat(&folder, name.as_c_str(), FileType::Fifo, mode, 0)?,
+            Kind::Char(_, major, minor) => {
+                let device = rustix::fs::makedev(*major, *minor);
+                rustix::fs::mknodat(&folder, name.as_c_str(), FileType::CharacterDevice, mode, device)?;
+            }
+            Kind::Block(_, major, minor) => {
+                let device = rustix::fs::makedev(*major, *minor);
+                rustix::fs::mknodat(&folder, name.as_c_str(), FileType::BlockDevice, mode, device)?;
+            }
+            Kind::File(_) | Kind::Dir(_) => {}
+        }
+        self.stamp_path(entry, last)
+    }
+
+    /// Gives what stands at an entry's path its owner, mode, attributes and times.
+    pub(super) fn stamp_path(&self, entry: &Entry, last: &mut Parent) -> std::result::Result<(), Errno> {
+        let (folder, name) = self.locate(&entry.path, last)?;
+        let meta = &entry.meta;
+        if self.may_own(meta) {
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            rustix::fs::chownat(&folder, name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        let is_link = matches!(entry.kind, Kind::Symlink(..));
+        if !is_link {
+            self.chmod_beneath(&folder, &name, self.mode(meta))?;
+        }
+        let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
+        path.extend_from_slice(name.as_bytes());
+        self.set_xattrs(&entry.xattrs, |name, value| {
+            rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
+        })?;
+        rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// `chmod` that cannot be led outside: the name is opened without following it, then changed by that handle.
+    fn chmod_beneath(&self, folder: &OwnedFd, name: &CString, mode: Mode) -> std::result::Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(folder, name.as_c_str(), flags, Mode::empty())?;
+        if Status::new(&raw_stat(&handle, b"")?).kind == FileType::Symlink {
+            return Err(Errno::LOOP);
+        }
+        rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode)
+    }
+
+    /// Makes a second name of a file.
+    pub(super) fn link(
+        &self,
+        first: &[u8],
+        second: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<(), Errno> {
+        let (from, from_name) = self.locate(first, &mut Parent::default())?;
+        let (to, to_name) = self.locate(second, last)?;
+        rustix::fs::linkat(&from, from_name.as_c_str(), &to, to_name.as_c_str(), AtFlags::empty())
+    }
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.mtime.seconds, tv_nsec: meta.mtime.nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Creates and removes a file to see what new files get: its status, and true if no default ACL interferes.
+fn probe(root: &OwnedFd) -> std::result::Result<(Status, bool), Errno> {
+    const NAME: &std::ffi::CStr = c".reliab-restore-probe";
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o777))?;
+    let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat));
+    let mut names = [0; 1024];
+    let plain = !matches!(rustix::fs::flistxattr(&file, &mut names), Ok(len) if len > 0);
+    rustix::fs::unlinkat(root, NAME, AtFlags::empty())?;
+    Ok((status?, plain))
+}

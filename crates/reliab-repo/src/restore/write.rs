@@ -1,0 +1,524 @@
+//! Carrying out a restore: one thread plans and makes folders, the others decompress and write files.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::io::Errno;
+
+use super::plan::{Groups, SmallFile, record_of};
+use super::target::{Parent, Target};
+use super::{Overwrite, RestoreOptions, RestoreReport, Selection, Skipped, skipped_gap};
+use crate::blob::BlobReader;
+use crate::content::{Part, parts_of};
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::format::entry::{Content, Data, Entry, Kind, Links};
+use crate::format::escape::escape;
+use crate::format::order;
+use crate::format::table::BlobKind;
+use crate::format::tar::content_range;
+use crate::id::{BlobId, Digest};
+use crate::manifest::{Manifest, ManifestEntry};
+use crate::repository::Repository;
+
+/// What a thread does next.
+enum Job {
+    /// Small files out of a bundle.
+    Bundle(BlobId, Vec<SmallFile>),
+    /// Parts of a large file out of one blob.
+    Parts(Arc<LargeFile>, BlobId, Vec<Part>),
+}
+
+/// A large file being written by several threads.
+struct LargeFile {
+    entry: Entry,
+    file: OwnedFd,
+    /// Jobs that are not done.
+    left: AtomicUsize,
+    failed: AtomicBool,
+}
+
+/// Counts the jobs of a window that are not done.
+#[derive(Default)]
+struct Window {
+    open: Mutex<usize>,
+    done: Condvar,
+}
+
+impl Window {
+    fn enter(self: &Arc<Self>) -> Ticket {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Ticket(Arc::clone(self))
+    }
+
+    fn wait(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while *open > 0 {
+            open = self.done.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A job's place in its window, given up when it is done, however it ends.
+struct Ticket(Arc<Window>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.done.notify_all();
+    }
+}
+
+/// What the threads share.
+struct Shared<'a> {
+    repository: &'a Repository,
+    target: &'a Target,
+    events: &'a dyn Events,
+    skipped: Mutex<Vec<Skipped>>,
+    fatal: Mutex<Option<Error>>,
+    stop: AtomicBool,
+}
+
+impl Shared<'_> {
+    fn skip(&self, path: &[u8], reason: impl ToString, damaged: bool) {
+        let skipped = Skipped { path: escape(path).into_owned(), reason: reason.to_string(), damaged };
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
+    }
+
+    /// Notes what the target could not take. A full or broken file system ends the restore.
+    fn refused(&self, path: &[u8], errno: Errno) {
+        if matches!(
+            errno,
+            Errno::NOSPC | Errno::IO | Errno::ROFS | Errno::DQUOT | Errno::MFILE | Errno::NFILE
+        ) {
+            let path = escape(path).into_owned();
+            let error = Error::local("restore", path)(errno.into());
+            self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.stop.store(true, Ordering::Relaxed);
+        } else {
+            self.skip(path, std::io::Error::from(errno), false);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Restores what a manifest holds and the selection wants.
+pub(super) fn run(
+    repository: &Repository,
+    manifest: Manifest<'_>,
+    selection: &Selection,
+    target: &Target,
+    options: &RestoreOptions,
+    events: &dyn Events,
+) -> Result<RestoreReport> {
+    let shared = Shared {
+        repository,
+        target,
+        events,
+        skipped: Mutex::default(),
+        fatal: Mutex::default(),
+        stop: AtomicBool::new(false),
+    };
+    let mut report = std::thread::scope(|scope| {
+        let (jobs, queue) = bounded(options.threads * 2);
+        let workers: Vec<_> = (0..options.threads.max(1))
+            .map(|_| {
+                let queue = queue.clone();
+                let shared = &shared;
+                scope.spawn(move || work(shared, &queue))
+            })
+            .collect();
+        drop(queue);
+        let planned = Planner::new(&shared, jobs, options.overwrite).run(manifest, selection);
+        let mut outcome = planned;
+        for worker in workers {
+            let ended = worker.join().unwrap_or(Err(Error::Interrupted));
+            outcome = outcome.and_then(|report| ended.map(|()| report));
+        }
+        outcome
+    })?;
+    if let Some(error) = shared.fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    report.skipped.extend(shared.skipped.into_inner().unwrap_or_else(PoisonError::into_inner));
+    report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    report.owners_skipped = target.owners_skipped.load(Ordering::Relaxed);
+    if target.xattrs_skipped.load(Ordering::Relaxed) {
+        events.warning(std::path::Path::new("."), "some extended attributes could not be set here");
+    }
+    Ok(report)
+}
+
+/// Plans windows, makes folders and special files, and finishes what must come after the files.
+struct Planner<'a> {
+    shared: &'a Shared<'a>,
+    jobs: Sender<(Job, Ticket)>,
+    overwrite: Option<Overwrite>,
+    report: RestoreReport,
+    groups: Groups,
+    window: Arc<Window>,
+    finish: Finish,
+    /// The window before, still being written, and what comes after it.
+    before: Option<(Arc<Window>, Finish)>,
+    /// Folders around the current entry, outermost first.
+    open_dirs: Vec<Entry>,
+    /// First names of files with several, and how many names are still to come.
+    linked: HashMap<(u64, u64), (Vec<u8>, u64)>,
+    parent: Parent,
+}
+
+/// What is done when a window is written.
+#[derive(Default)]
+struct Finish {
+    links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Folders whose content is complete, innermost first.
+    dirs: Vec<Entry>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(shared: &'a Shared<'a>, jobs: Sender<(Job, Ticket)>, overwrite: Option<Overwrite>) -> Self {
+        Self {
+            shared,
+            jobs,
+            overwrite,
+            report: RestoreReport::default(),
+            groups: Groups::default(),
+            window: Arc::default(),
+            finish: Finish::default(),
+            before: None,
+            open_dirs: Vec::new(),
+            linked: HashMap::new(),
+            parent: Parent::default(),
+        }
+    }
+
+    fn run(mut self, mut manifest: Manifest<'_>, selection: &Selection) -> Result<RestoreReport> {
+        for item in manifest.by_ref().filter(|item| selection.wants(&item.entry)) {
+            if self.shared.events.stop_requested() {
+                self.shared.stop.store(true, Ordering::Relaxed);
+                return Err(Error::Interrupted);
+            }
+            if self.shared.is_stopped() {
+                break;
+            }
+            self.entry(item);
+            if self.groups.is_full() || self.finish.len() >= super::plan::WINDOW {
+                self.end_window();
+            }
+        }
+        self.leave_dirs(None);
+        self.end_window();
+        self.finish_before();
+        self.report.skipped.extend(manifest.take_gaps().iter().map(skipped_gap));
+        Ok(self.report)
+    }
+
+    fn entry(&mut self, item: ManifestEntry) {
+        self.leave_dirs(Some(&item.entry.path));
+        match self.plan(item) {
+            Ok(()) => {}
+            Err((path, errno)) => self.shared.refused(&path, errno),
+        }
+    }
+
+    fn plan(&mut self, item: ManifestEntry) -> std::result::Result<(), (Vec<u8>, Errno)> {
+        let path = item.entry.path.clone();
+        let failed = |errno| (path.clone(), errno);
+        if item.entry.is_dir() {
+            self.shared.target.make_dir(&item.entry.path, &mut self.parent).map_err(failed)?;
+            self.report.count(&item.entry);
+            self.open_dirs.push(item.entry);
+            return Ok(());
+        }
+        if !self.make_way(&item.entry).map_err(failed)? {
+            self.report.kept += 1;
+            return Ok(());
+        }
+        self.report.count(&item.entry);
+        if let Some(first) = self.first_name(&item.entry) {
+            self.finish.links.push((first, item.entry.path));
+            return Ok(());
+        }
+        match &item.entry.kind {
+            Kind::File(content) => {
+                let content = content.clone();
+                self.plan_file(item, content).map_err(failed)
+            }
+            _ => self.shared.target.make_special(&item.entry, &mut self.parent).map_err(failed),
+        }
+    }
+
+    /// Removes what stands in the way; false if it is to be kept.
+    fn make_way(&mut self, entry: &Entry) -> std::result::Result<bool, Errno> {
+        let Some(overwrite) = self.overwrite else { return Ok(true) };
+        let target = self.shared.target;
+        let Some(found) = target.status(&entry.path, &mut self.parent)? else { return Ok(true) };
+        let is_same = found.kind == rustix::fs::FileType::RegularFile
+            && matches!(entry.kind, Kind::File(_))
+            && (found.size, found.mtime) == (entry.size(), entry.meta.mtime);
+        match overwrite {
+            Overwrite::Never => Ok(false),
+            Overwrite::IfChanged if is_same => {
+                target.stamp_path(entry, &mut self.parent)?;
+                Ok(false)
+            }
+            Overwrite::IfChanged | Overwrite::Always => {
+                target.remove(&entry.path, &mut self.parent)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The path at which this entry's inode was restored before, if it was.
+    fn first_name(&mut self, entry: &Entry) -> Option<Vec<u8>> {
+        let Links { count, device } = entry.meta.links?;
+        let key = (device, entry.meta.inode);
+        if let Some((first, left)) = self.linked.get_mut(&key) {
+            let first = first.clone();
+            *left -= 1;
+            if *left == 0 {
+                self.linked.remove(&key);
+            }
+            return Some(first);
+        }
+        if count > 1 {
+            self.linked.insert(key, (entry.path.clone(), count - 1));
+        }
+        None
+    }
+
+    fn plan_file(&mut self, item: ManifestEntry, content: Content) -> std::result::Result<(), Errno> {
+        if let Some((bundle, offset)) = record_of(&item) {
+            self.groups.push(bundle, SmallFile { entry: item.entry, content, offset });
+            return Ok(());
+        }
+        let Data::Large(large) = &content.data else { return Ok(()) };
+        let index = self.shared.repository.index();
+        let len_of = |blob| index.find(&item.blob(blob)).map(|place| place.len);
+        let parts = match parts_of(large, content.size, len_of) {
+            Ok(parts) => parts,
+            Err(reason) => {
+                self.shared.skip(&item.entry.path, reason, true);
+                return Ok(());
+            }
+        };
+        self.send_large(item, content.size, parts)
+    }
+
+    fn send_large(
+        &mut self,
+        item: ManifestEntry,
+        size: u64,
+        parts: Vec<Part>,
+    ) -> std::result::Result<(), Errno> {
+        let file = self.shared.target.create(&item.entry.path, &item.entry.meta, &mut self.parent)?;
+        rustix::fs::ftruncate(&file, size)?;
+        let mut by_blob: Vec<(BlobId, Vec<Part>)> = Vec::new();
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        for part in parts {
+            let at = *places.entry(part.blob).or_insert_with(|| {
+                by_blob.push((item.blob(part.blob), Vec::new()));
+                by_blob.len() - 1
+            });
+            by_blob[at].1.push(part);
+        }
+        // One more than there are jobs: the last one to let go stamps the file, and that may be this thread.
+        let left = AtomicUsize::new(by_blob.len() + 1);
+        let large = Arc::new(LargeFile { entry: item.entry, file, left, failed: AtomicBool::new(false) });
+        for (blob, parts) in by_blob {
+            self.send(Job::Parts(Arc::clone(&large), blob, parts));
+        }
+        finish_large(self.shared, &large);
+        Ok(())
+    }
+
+    /// The channel closes only when every worker has ended, whose error is reported then.
+    fn send(&self, job: Job) {
+        drop(self.jobs.send((job, self.window.enter())));
+    }
+
+    /// Closes the folders that the next entry is not in.
+    fn leave_dirs(&mut self, next: Option<&[u8]>) {
+        while let Some(dir) =
+            self.open_dirs.pop_if(|dir| !next.is_some_and(|path| order::is_within(path, &dir.path)))
+        {
+            self.finish.dirs.push(dir);
+        }
+    }
+
+    /// Hands the window out, and finishes the one before it.
+    fn end_window(&mut self) {
+        for (bundle, files) in self.groups.take(self.shared.repository.index()) {
+            self.send(Job::Bundle(bundle, files));
+        }
+        self.finish_before();
+        self.before = Some((std::mem::take(&mut self.window), std::mem::take(&mut self.finish)));
+    }
+
+    fn finish_before(&mut self) {
+        let Some((window, finish)) = self.before.take() else { return };
+        window.wait();
+        let target = self.shared.target;
+        for (first, second) in finish.links {
+            if let Err(errno) = target.link(&first, &second, &mut self.parent) {
+                self.shared.refused(&second, errno);
+            }
+        }
+        for dir in finish.dirs {
+            if let Err(errno) = stamp_dir(target, &dir, &mut self.parent) {
+                self.shared.refused(&dir.path, errno);
+            }
+        }
+    }
+}
+
+impl Finish {
+    fn len(&self) -> usize {
+        self.links.len() + self.dirs.len()
+    }
+}
+
+/// The top folder is the target itself, which a restore of `.` gives its times and mode, too.
+fn stamp_dir(target: &Target, dir: &Entry, parent: &mut Parent) -> std::result::Result<(), Errno> {
+    target.stamp_path(dir, parent)
+}
+
+fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
+    let mut worker = Worker {
+        shared,
+        reader: BlobReader::new(shared.repository)?,
+        content: Vec::new(),
+        parent: Parent::default(),
+    };
+    for (job, ticket) in queue {
+        if !shared.is_stopped() {
+            match job {
+                Job::Bundle(id, files) => worker.bundle(&id, files),
+                Job::Parts(large, id, parts) => worker.parts(&large, &id, &parts),
+            }
+        }
+        drop(ticket);
+    }
+    Ok(())
+}
+
+struct Worker<'a> {
+    shared: &'a Shared<'a>,
+    reader: BlobReader<'a>,
+    content: Vec<u8>,
+    parent: Parent,
+}
+
+impl Worker<'_> {
+    fn bundle(&mut self, id: &BlobId, files: Vec<SmallFile>) {
+        if let Err(error) = self.reader.read_for_digest(id, BlobKind::Bundle, &mut self.content) {
+            files.iter().for_each(|file| self.shared.skip(&file.entry.path, &error, true));
+            return;
+        }
+        let count = files.len() as u64;
+        let bytes = files.iter().map(|file| self.small_file(file)).sum();
+        self.shared.events.advance(bytes, count);
+    }
+
+    /// Writes a small file, if its content matches its digest; gives the bytes written.
+    fn small_file(&mut self, file: &SmallFile) -> u64 {
+        let path = &file.entry.path;
+        let range = content_range(&self.content, file.offset, file.content.size);
+        let Some(content) = range.map(|range| &self.content[range]) else {
+            self.shared.skip(path, "its record is not where it should be", true);
+            return 0;
+        };
+        if Digest(*blake3::hash(content).as_bytes()) != file.content.digest {
+            self.shared.skip(path, "its content does not match its digest", true);
+            return 0;
+        }
+        let target = self.shared.target;
+        let written = target.create(path, &file.entry.meta, &mut self.parent).and_then(|out| {
+            write_full(&out, content, 0)?;
+            target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)
+        });
+        match written {
+            Ok(()) => content.len() as u64,
+            Err(errno) => {
+                self.shared.refused(path, errno);
+                0
+            }
+        }
+    }
+
+    fn parts(&mut self, large: &LargeFile, id: &BlobId, parts: &[Part]) {
+        let kind = self.shared.repository.index().find(id).map_or(BlobKind::Chunk, |place| place.kind);
+        let kind = if kind == BlobKind::Patch { kind } else { BlobKind::Chunk };
+        if let Err(error) = self.reader.read(id, kind, &mut self.content) {
+            self.fail(large, &error);
+        } else {
+            parts.iter().for_each(|part| self.part(large, part));
+        }
+        finish_large(self.shared, large);
+    }
+
+    fn part(&self, large: &LargeFile, part: &Part) {
+        let (from, len) = (part.from as usize, part.len as usize);
+        let Some(bytes) = from.checked_add(len).and_then(|end| self.content.get(from..end)) else {
+            return self.fail(large, &Error::damaged("a part of it", "it lies outside its blob"));
+        };
+        match write_full(&large.file, bytes, part.to) {
+            Ok(()) => self.shared.events.advance(len as u64, 0),
+            Err(errno) => {
+                if !large.failed.swap(true, Ordering::Relaxed) {
+                    self.shared.refused(&large.entry.path, errno);
+                }
+            }
+        }
+    }
+
+    fn fail(&self, large: &LargeFile, error: &Error) {
+        if !large.failed.swap(true, Ordering::Relaxed) {
+            self.shared.skip(&large.entry.path, error, true);
+        }
+    }
+}
+
+/// Lets go of a large file; the last one stamps it, or removes what could not be completed.
+fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
+    if large.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+        return;
+    }
+    let entry = &large.entry;
+    if large.failed.load(Ordering::Relaxed) {
+        // Half a file under its own name would pass for the whole; nothing is better.
+        if let Err(errno) = shared.target.remove(&entry.path, &mut Parent::default()) {
+            shared.skip(
+                &entry.path,
+                format!("what was written of it is left: {}", std::io::Error::from(errno)),
+                false,
+            );
+        }
+        return;
+    }
+    if let Err(errno) = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs) {
+        shared.refused(&entry.path, errno);
+    }
+    shared.events.advance(0, 1);
+}
+
+fn write_full(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> std::result::Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(len) => {
+                bytes = &bytes[len..];
+                at += len as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
+}
