@@ -1,6 +1,5 @@
 //! The table of commands, and what is the same for all of them.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,16 +10,14 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::{backup, restore, verify};
+use crate::{backup, diff, export, find, ls, manifest, restore, snapshots, verify};
 
 /// Options that every command has.
+#[expect(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// Read the configuration from this file.
-    ///
-    /// Without it the first of $RELIAB_CONFIG, ./reliab.toml, the user's configuration folder and
-    /// /etc/reliab/reliab.toml is read.
+    /// Read the configuration from this file [default: `$RELIAB_CONFIG`, or the first found of ./reliab.toml, the user's and /etc/reliab/reliab.toml].
     #[arg(long, global = true, value_name = "FILE", display_order = 900)]
     pub config: Option<PathBuf>,
     /// Keep the record of runs in this folder.
@@ -87,6 +84,12 @@ commands! {
     Backup = backup,
     Restore = restore,
     Verify = verify,
+    Snapshots = snapshots,
+    Ls = ls,
+    Find = find,
+    Diff = diff,
+    Manifest = manifest,
+    Export = export,
 }
 
 /// The text below a command's options: examples, then the exit codes.
@@ -115,7 +118,7 @@ pub fn run_command(command: Command, global: &Global) -> ExitCode {
 
 /// Tells why a command line cannot be understood, or shows the help that was asked for.
 pub fn refuse(name: &str, error: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args_os().any(|arg| arg == OsString::from("--json"));
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && wants_json {
         let mut ui = Ui::new(UiOptions { json: true, ..UiOptions::default() });
         let text = error.render().to_string();

@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::app::{Tool, after_help, document};
 use crate::events::{UiEvents, Warnings};
+use crate::failure::UsageError;
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
 use crate::show::{count, counted};
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "  \
 /// Back up files and folders into the repository.
 ///
 /// Each run is a complete snapshot; only what is new is stored. The repository is created on first use.
+#[expect(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
@@ -141,7 +143,8 @@ impl Args {
         let mut exclude = config.exclude.clone();
         exclude.extend_from_slice(&self.exclude);
         for file in &self.exclude_from {
-            exclude.extend(patterns_from(file)?);
+            let cannot = || UsageError("cannot use --exclude-from".to_owned());
+            exclude.extend(patterns_from(file).with_context(cannot)?);
         }
         Ok(FilterOptions {
             exclude,
@@ -231,8 +234,12 @@ fn summary(options: &Options, done: &BackupReport, took: std::time::Duration) ->
     let stats = &done.stored.snapshot.stats;
     let dry_run = options.engine.dry_run;
     let name = if dry_run { "dry run".to_owned() } else { format!("snapshot {}", done.stored.id.short()) };
-    let mut text = format!(
-        "{name}: {} ({}) in {}; {} new, {} changed, {} unmodified, {} gone; {} {} to {}",
+    let unreadable = match done.unreadable {
+        0 => String::new(),
+        some => format!("; {} could not be read", counted(some, "source", "sources")),
+    };
+    format!(
+        "{name}: {} ({}) in {}; {} new, {} changed, {} unmodified, {} gone; {} {} to {}{unreadable}",
         counted(stats.entries, "entry", "entries"),
         units::bytes(stats.bytes),
         units::duration(took),
@@ -243,11 +250,7 @@ fn summary(options: &Options, done: &BackupReport, took: std::time::Duration) ->
         if dry_run { "would add" } else { "added" },
         units::bytes(stats.added_bytes),
         options.folder.display(),
-    );
-    if done.unreadable > 0 {
-        text.push_str(&format!("; {} could not be read", counted(done.unreadable, "source", "sources")));
-    }
-    text
+    )
 }
 
 /// The machine's name.

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::ffi::OsString;
-use std::iter::Peekable;
 
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
@@ -20,7 +19,7 @@ use crate::entries::{GapView, exit_of, gaps_of, line, shown, tell_gaps};
 use crate::repo::{RepoArg, Selected};
 use crate::session::Session;
 use crate::show::count;
-use crate::stream::Stream;
+use crate::stream::{Stream, fields};
 
 const EXAMPLES: &str = "  \
   reliab diff 1a2b3c4d latest              what changed since
@@ -108,11 +107,11 @@ impl Tool for Args {
         let to = repository.select(Some(&self.to))?;
         let sides = [repository.manifest(&from)?, repository.manifest(&to)?];
         let prefixes = [&from, &to].map(|side| side.below.clone());
-        let mut comparison = Comparison::new(sides, prefixes, self.metadata);
+        let mut comparison = Comparison::new(sides, &prefixes, self.metadata);
         if ui.is_json() {
             return Ok(print_json(&from, &to, comparison, ui));
         }
-        while let Some(found) = comparison.next() {
+        for found in comparison.by_ref() {
             let slash: &[u8] = if found.is_dir { b"/" } else { b"" };
             line(ui, &[&[found.change.sign()], b"    ", &shown(&found.path), slash]);
             if ui.pipe_closed() {
@@ -131,13 +130,14 @@ fn print_json(from: &Selected, to: &Selected, comparison: Comparison<'_>, ui: &m
         .map(|found| DifferenceView { change: found.change, path: escape(&found.path).into_owned() });
     let stream = Stream {
         name: Args::NAME,
-        head: json!({ "from": from.stored.id.to_string(), "to": to.stored.id.to_string() }),
+        head: fields([("from", json!(from.stored.id.to_string())), ("to", json!(to.stored.id.to_string()))]),
         list: "differences",
         items: RefCell::new(Some(items)),
         end: &|| {
             gaps.replace(comparison.borrow_mut().gaps());
             let totals = comparison.borrow().totals;
-            (exit_of(&gaps.borrow()), json!({ "totals": totals, "unreadable": *gaps.borrow() }))
+            let end = fields([("totals", json!(totals)), ("unreadable", json!(*gaps.borrow()))]);
+            (exit_of(&gaps.borrow()), end)
         },
     };
     ui.json(&stream);
@@ -161,22 +161,157 @@ fn summary(totals: &Totals) -> String {
 
 /// Two manifests read side by side.
 struct Comparison<'a> {
-    sides: [Peekable<Manifest<'a>>; 2],
-    prefixes: [Option<Vec<u8>>; 2],
+    from: Side<'a>,
+    to: Side<'a>,
     metadata: bool,
     totals: Totals,
 }
 
+/// One of the manifests, and its next entry.
+struct Side<'a> {
+    manifest: Manifest<'a>,
+    /// Bytes of a path that are left out in comparisons.
+    skip: usize,
+    head: Option<ManifestEntry>,
+}
+
+impl<'a> Side<'a> {
+    fn new(mut manifest: Manifest<'a>, skip: usize) -> Self {
+        let head = manifest.next();
+        Self { manifest, skip, head }
+    }
+
+    fn path(&self) -> Option<&[u8]> {
+        let path = &self.head.as_ref()?.entry.path;
+        Some(path.get(self.skip..).filter(|rest| !rest.is_empty()).unwrap_or(b"."))
+    }
+
+    fn take(&mut self) -> Option<Entry> {
+        let next = self.manifest.next();
+        Some(std::mem::replace(&mut self.head, next)?.entry)
+    }
+}
+
 impl<'a> Comparison<'a> {
-    /// Paths are compared without their prefixes where these differ.
-    fn new(sides: [Manifest<'a>; 2], prefixes: [Option<Vec<u8>>; 2], metadata: bool) -> Self {
+    /// Where two different parts are compared, paths are told from there on.
+    fn new(sides: [Manifest<'a>; 2], prefixes: &[Option<Vec<u8>>; 2], metadata: bool) -> Self {
         let same = prefixes[0] == prefixes[1];
-        let prefixes = if same { [None, None] } else { prefixes };
-        Self { sides: sides.map(Iterator::peekable), prefixes, metadata, totals: Totals::default() }
+        let skip =
+            |prefix: &Option<Vec<u8>>| prefix.as_ref().filter(|_| !same).map_or(0, |path| path.len() + 1);
+        let skips = prefixes.each_ref().map(skip);
+        let [from, to] = sides;
+        let (from, to) = (Side::new(from, skips[0]), Side::new(to, skips[1]));
+        Self { from, to, metadata, totals: Totals::default() }
     }
 
     /// What could not be read, once there is no next difference.
     fn gaps(&mut self) -> Vec<GapView> {
-        Vec::new()
+        let mut gaps = gaps_of(&mut self.from.manifest);
+        gaps.extend(gaps_of(&mut self.to.manifest));
+        gaps
+    }
+
+    /// The older and the newer entry at the next path, and that path.
+    fn next_pair(&mut self) -> Option<(Vec<u8>, Option<Entry>, Option<Entry>)> {
+        let (path, order) = match (self.from.path(), self.to.path()) {
+            (None, None) => return None,
+            (Some(old), None) => (old, Ordering::Less),
+            (None, Some(new)) => (new, Ordering::Greater),
+            (Some(old), Some(new)) => {
+                let order = order::compare(old, new);
+                (if order.is_le() { old } else { new }, order)
+            }
+        };
+        let path = path.to_vec();
+        let old = if order.is_le() { self.from.take() } else { None };
+        let new = if order.is_ge() { self.to.take() } else { None };
+        Some((path, old, new))
+    }
+}
+
+impl Iterator for Comparison<'_> {
+    type Item = Difference;
+
+    fn next(&mut self) -> Option<Difference> {
+        loop {
+            let (path, old, new) = self.next_pair()?;
+            let Some(change) = change(old.as_ref(), new.as_ref()) else { continue };
+            self.totals.count(change, old.as_ref(), new.as_ref());
+            if change != Change::Metadata || self.metadata {
+                let is_dir = new.or(old).is_some_and(|entry| entry.is_dir());
+                return Some(Difference { change, path, is_dir });
+            }
+        }
+    }
+}
+
+impl Totals {
+    fn count(&mut self, change: Change, old: Option<&Entry>, new: Option<&Entry>) {
+        let counter = match change {
+            Change::Added => &mut self.added,
+            Change::Removed => &mut self.removed,
+            Change::Content => &mut self.content,
+            Change::Type => &mut self.kind,
+            Change::Metadata => &mut self.metadata,
+        };
+        *counter += 1;
+        if change != Change::Metadata {
+            self.added_bytes += new.map_or(0, Entry::size);
+            self.removed_bytes += old.map_or(0, Entry::size);
+        }
+    }
+}
+
+fn change(old: Option<&Entry>, new: Option<&Entry>) -> Option<Change> {
+    match (old, new) {
+        (None, None) => None,
+        (None, Some(_)) => Some(Change::Added),
+        (Some(_), None) => Some(Change::Removed),
+        (Some(old), Some(new)) if old.kind.word() != new.kind.word() => Some(Change::Type),
+        (Some(old), Some(new)) if !same_content(&old.kind, &new.kind) => Some(Change::Content),
+        (Some(old), Some(new)) => (!same_metadata(old, new)).then_some(Change::Metadata),
+    }
+}
+
+/// True if what an entry holds, its place in the repository aside, is the same.
+fn same_content(old: &Kind, new: &Kind) -> bool {
+    match (old, new) {
+        (Kind::File(old), Kind::File(new)) => old.digest == new.digest,
+        (Kind::Symlink(_, old), Kind::Symlink(_, new)) => old == new,
+        (Kind::Char(_, a, b), Kind::Char(_, c, d)) | (Kind::Block(_, a, b), Kind::Block(_, c, d)) => {
+            (a, b) == (c, d)
+        }
+        _ => true,
+    }
+}
+
+/// True if what a restore would set is the same; inode and ctime are not.
+fn same_metadata(old: &Entry, new: &Entry) -> bool {
+    let (a, b) = (&old.meta, &new.meta);
+    (a.mode, a.uid, a.gid, a.mtime) == (b.mode, b.uid, b.gid, b.mtime) && old.xattrs == new.xattrs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reliab_repo::format::entry::{Meta, Place};
+
+    fn link(target: &str, mode: u32) -> Entry {
+        let place = Place { blob: 0, offset: 0 };
+        let kind = Kind::Symlink(place, target.into());
+        Entry { path: b"a".into(), kind, meta: Meta { mode, ..Meta::default() }, xattrs: Vec::new() }
+    }
+
+    #[test]
+    fn each_kind_of_change_is_told_apart() {
+        let dir = Entry { kind: Kind::Dir(Place { blob: 1, offset: 2 }), ..link("", 0o777) };
+        let check =
+            |old: Option<&Entry>, new: Option<&Entry>, expected| assert_eq!(change(old, new), expected);
+        check(None, Some(&dir), Some(Change::Added));
+        check(Some(&dir), None, Some(Change::Removed));
+        check(Some(&dir), Some(&link("x", 0o777)), Some(Change::Type));
+        check(Some(&link("y", 0o777)), Some(&link("x", 0o777)), Some(Change::Content));
+        check(Some(&link("x", 0o755)), Some(&link("x", 0o777)), Some(Change::Metadata));
+        check(Some(&link("x", 0o777)), Some(&link("x", 0o777)), None);
     }
 }

@@ -43,7 +43,7 @@ impl EntryView {
         };
         Self {
             path: escape(&entry.path).into_owned(),
-            kind: entry.kind.name(),
+            kind: entry.kind.word(),
             mode: format!("{:o}", entry.meta.mode),
             uid: entry.meta.uid,
             gid: entry.meta.gid,

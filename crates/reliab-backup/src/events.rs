@@ -8,6 +8,8 @@ use reliab_common::ui::{Progress, Ui};
 use reliab_repo::event::Events;
 use serde::Serialize;
 
+use crate::failure::without_number;
+
 /// Warnings that are kept; of more only the number is told.
 const KEPT: usize = 1000;
 /// Warnings that are shown as text.
@@ -71,7 +73,7 @@ impl Events for UiEvents {
         warnings.warning_count += 1;
         if warnings.warnings.len() < KEPT {
             let path = path.to_string_lossy().into_owned();
-            warnings.warnings.push(Warning { path, message: message.to_owned() });
+            warnings.warnings.push(Warning { path, message: without_number(message).to_owned() });
         }
     }
 

@@ -24,7 +24,9 @@ pub(crate) struct Failure {
 impl Failure {
     /// The exit code and the text of an error with all its causes.
     pub fn of(error: &anyhow::Error) -> Self {
-        let exit = error.chain().find_map(exit_of).unwrap_or(Exit::Failed);
+        let is_usage = error.is::<UsageError>();
+        let exit = if is_usage { Some(Exit::Usage) } else { error.chain().find_map(exit_of) };
+        let exit = exit.unwrap_or(Exit::Failed);
         let mut text = error.chain().map(part).collect::<Vec<_>>().join(": ");
         if let Some(step) = error.chain().find_map(next_step) {
             text.push_str("; ");
@@ -40,10 +42,14 @@ fn part(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// The text of an error without the number of the system's error, which says nothing to most people.
-pub(crate) fn plain(error: &dyn StdError) -> String {
-    let text = error.to_string();
+pub(crate) fn plain(error: &(dyn StdError + 'static)) -> String {
+    without_number(&error.to_string()).to_owned()
+}
+
+/// A text that may end with a system's error, without that error's number.
+pub(crate) fn without_number(text: &str) -> &str {
     match text.rfind(" (os error ") {
-        Some(at) if text.ends_with(')') => text[..at].to_owned(),
+        Some(at) if text.ends_with(')') => &text[..at],
         _ => text,
     }
 }

@@ -20,7 +20,7 @@ use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gap
 use crate::failure::UsageError;
 use crate::repo::{OpenRepository, RepoArg, Selected};
 use crate::session::Session;
-use crate::stream::Stream;
+use crate::stream::{Stream, fields};
 
 const EXAMPLES: &str = "  \
   reliab find app.log                          by name, in every snapshot
@@ -101,7 +101,7 @@ impl Finder<'_> {
     /// Shows each match in a snapshot until told that it is enough.
     fn search(&self, place: &Selected, show: &mut dyn FnMut(&ManifestEntry) -> bool) -> anyhow::Result<()> {
         let mut manifest = self.repository.manifest(place)?;
-        while let Some(found) = manifest.next() {
+        for found in manifest.by_ref() {
             if self.matches(&found) && !show(&found) {
                 return Ok(());
             }
@@ -127,10 +127,10 @@ impl Finder<'_> {
         let exit = exit_of(&gaps);
         ui.json(&Stream {
             name: Args::NAME,
-            head: json!({ "snapshots": places.len() }),
+            head: fields([("snapshots", json!(places.len()))]),
             list: "matches",
             items: RefCell::new(Some(hits.into_iter())),
-            end: &|| (exit, json!({ "unreadable": gaps })),
+            end: &|| (exit, fields([("unreadable", json!(gaps))])),
         });
         Ok(tell_gaps(ui, &gaps))
     }
@@ -154,6 +154,8 @@ fn compile(patterns: &[String], ignore_case: bool) -> anyhow::Result<Gitignore> 
     };
     let mut builder = GitignoreBuilder::new("");
     builder.case_insensitive(ignore_case).map_err(|error| bad("", error))?;
+    // git takes an unclosed [ for itself; here it is more likely a mistake.
+    builder.allow_unclosed_class(false);
     for pattern in patterns {
         builder.add_line(None, pattern).map_err(|error| bad(pattern, error))?;
     }

@@ -5,15 +5,23 @@
 
 pub mod app;
 pub mod backup;
+pub mod diff;
+pub mod export;
+pub mod find;
+pub mod ls;
+pub mod manifest;
 pub mod restore;
+pub mod snapshots;
 pub mod verify;
 
+mod entries;
 mod events;
 mod failure;
 mod repo;
 mod scratch;
 mod session;
 mod show;
+mod stream;
 
 pub use app::{Command, Global, Tool, main_of, run_command};
 pub use failure::UsageError;

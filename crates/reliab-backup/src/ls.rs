@@ -14,7 +14,7 @@ use crate::app::{Tool, after_help};
 use crate::entries::{EntryView, exit_of, gaps_of, line, shown, tell_gaps, time_of};
 use crate::repo::{RepoArg, Selected};
 use crate::session::Session;
-use crate::stream::Stream;
+use crate::stream::{Stream, fields};
 
 const EXAMPLES: &str = "  \
   reliab ls                        every path of the latest snapshot
@@ -45,7 +45,7 @@ impl Tool for Args {
         if ui.is_json() {
             return Ok(print_json(&selected, manifest, ui));
         }
-        while let Some(found) = manifest.next() {
+        for found in manifest.by_ref() {
             let details = if self.long { long(&found) } else { String::new() };
             let target = if self.long { target(&found) } else { Vec::new() };
             line(ui, &[details.as_bytes(), &shown(&found.entry.path), &target]);
@@ -63,12 +63,12 @@ fn print_json(selected: &Selected, manifest: Manifest<'_>, ui: &mut Ui) -> Exit 
     let items = std::iter::from_fn(|| manifest.borrow_mut().next()).map(|found| EntryView::new(&found));
     let stream = Stream {
         name: Args::NAME,
-        head: json!({ "snapshot": selected.stored.id.to_string() }),
+        head: fields([("snapshot", json!(selected.stored.id.to_string()))]),
         list: "entries",
         items: RefCell::new(Some(items)),
         end: &|| {
             end.replace(gaps_of(&mut manifest.borrow_mut()));
-            (exit_of(&end.borrow()), json!({ "unreadable": *end.borrow() }))
+            (exit_of(&end.borrow()), fields([("unreadable", json!(*end.borrow()))]))
         },
     };
     ui.json(&stream);

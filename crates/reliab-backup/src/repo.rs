@@ -21,7 +21,7 @@ use crate::session::Session;
 /// Where the repository is.
 #[derive(Debug, Args)]
 pub(crate) struct RepoArg {
-    /// The repository's folder [default: $RELIAB_REPOSITORY, or `repository` of the configuration, or backups].
+    /// The repository's folder [default: `$RELIAB_REPOSITORY`, or `repository` of the configuration, or backups].
     #[arg(long, short, value_name = "DIR")]
     pub repo: Option<PathBuf>,
 }
@@ -31,8 +31,9 @@ impl RepoArg {
     pub fn folder(&self, session: &Session) -> anyhow::Result<PathBuf> {
         let folder = session.repository(self.repo.as_deref());
         if folder.as_os_str().is_empty() || folder.as_os_str().as_bytes().windows(3).any(|w| w == b"://") {
+            let folder = folder.display();
             let text =
-                format!("cannot use the repository {:?}: it is not a folder; give one with --repo", folder);
+                format!("cannot use the repository \"{folder}\": it is not a folder; give one with --repo");
             return Err(UsageError(text).into());
         }
         Ok(folder)
@@ -137,15 +138,13 @@ impl OpenRepository {
 
 /// Parts `SNAPSHOT[:PATH]`; the path need not be UTF-8.
 fn parse(spec: &OsStr) -> (String, Option<Vec<u8>>) {
-    let (name, path) = match (spec.to_str(), spec.as_bytes().iter().position(|&byte| byte == b':')) {
-        (None, Some(colon)) => {
-            let (name, path) = spec.as_bytes().split_at(colon);
-            (String::from_utf8_lossy(name).into_owned(), Some(path[1..].to_vec()))
-        }
-        _ => {
-            let spec = SnapshotSpec::parse(&spec.to_string_lossy());
-            (spec.name, spec.path.map(String::into_bytes))
-        }
+    let colon = spec.as_bytes().iter().position(|&byte| byte == b':');
+    let (name, path) = if let (None, Some(colon)) = (spec.to_str(), colon) {
+        let (name, path) = spec.as_bytes().split_at(colon);
+        (String::from_utf8_lossy(name).into_owned(), Some(path[1..].to_vec()))
+    } else {
+        let spec = SnapshotSpec::parse(&spec.to_string_lossy());
+        (spec.name, spec.path.map(String::into_bytes))
     };
     let below = path.map(|path| snapshot_path(Path::new(OsStr::from_bytes(&path))));
     (name, below.filter(|path| path != b"."))

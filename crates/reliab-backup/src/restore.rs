@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units;
+use reliab_repo::event::Events;
 use reliab_repo::restore::{self as engine, Overwrite, RestoreOptions, RestoreReport, Skipped};
 use serde::Serialize;
 use serde_json::json;
@@ -160,6 +161,13 @@ impl Args {
                 UsageError("cannot restore into \"\": --target needs the name of a folder".into()).into()
             );
         }
+        if target.exists() && !target.is_dir() {
+            let text = format!(
+                "cannot restore into {}: it is not a folder; name an empty or new one",
+                target.display()
+            );
+            return Err(UsageError(text).into());
+        }
         run(repository, selected, &self.resolve(target, false, selected), job, ui)
     }
 
@@ -211,6 +219,9 @@ fn act(
     let in_repository = of(&repository.folder);
     let started = Instant::now();
     let events = UiEvents::start(ui, &job.stop, "restore");
+    if selected.below.is_none() {
+        events.total(selected.stored.snapshot.stats.bytes);
+    }
     let result = engine::restore(&repository.repository, &selected.stored, &options.engine, &events);
     let warnings = events.finish(ui);
     let mut done = Done {
@@ -287,31 +298,30 @@ fn summary(selected: &Selected, options: &Options, done: &Done) -> String {
         (_, true) => "dry run: would restore ",
         _ => "restored ",
     };
-    let mut text = format!(
+    let mut parts = vec![format!(
         "{name}snapshot {}: {} ({}) in {}",
         selected.stored.id.short(),
         counted(done.report.entries, "entry", "entries"),
         units::bytes(done.report.bytes),
         units::duration(done.took),
-    );
+    )];
     if done.report.kept > 0 {
-        text.push_str(&format!("; {} kept as they were", counted(done.report.kept, "file", "files")));
+        parts.push(format!("{} kept as they were", counted(done.report.kept, "file", "files")));
     }
     if !done.report.skipped.is_empty() {
-        text.push_str(&format!(
-            "; {} not restored",
-            counted(done.report.skipped.len() as u64, "entry", "entries")
-        ));
+        let skipped = done.report.skipped.len() as u64;
+        parts.push(format!("{} not restored", counted(skipped, "entry", "entries")));
     }
     if let Some(took) = done.verify_took {
-        let result = match done.differences.len() as u64 {
-            0 => "every byte is as it was".to_owned(),
-            wrong => format!("{} wrong", counted(wrong, "entry is", "entries are")),
+        let result = match (done.differences.len() as u64, done.report.skipped.is_empty()) {
+            (0, true) => "every byte is as it was".to_owned(),
+            (0, false) => "the rest is as it was".to_owned(),
+            (wrong, _) => format!("{} wrong", counted(wrong, "entry is", "entries are")),
         };
-        text.push_str(&format!("; read back in {}: {result}", units::duration(took)));
+        parts.push(format!("read back in {}: {result}", units::duration(took)));
     }
     if options.rehearsal {
-        text.push_str("; scratch folder removed");
+        parts.push("scratch folder removed".to_owned());
     }
-    text
+    parts.join("; ")
 }

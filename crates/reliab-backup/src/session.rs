@@ -123,7 +123,7 @@ impl Session {
 
 /// Warns of an error that does not stop the run.
 fn warn_of(ui: &mut Ui, consequence: &str, error: &anyhow::Error) {
-    let causes: Vec<String> = error.chain().map(|cause| plain(cause)).collect();
+    let causes: Vec<String> = error.chain().map(plain).collect();
     ui.warn(format_args!("{consequence}: {}", causes.join(": ")));
 }
 

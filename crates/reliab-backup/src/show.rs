@@ -28,9 +28,10 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Ve
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cell: &dyn Fn(usize) -> String| {
         let cells: Vec<String> = (0..N)
-            .map(|column| match head[column].starts_with('>') {
-                true => format!("{:>1$}", cell(column), widths[column]),
-                false => format!("{:<1$}", cell(column), widths[column]),
+            .map(|column| {
+                let (cell, width) = (cell(column), widths[column]);
+                let right = head[column].starts_with('>');
+                if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
             })
             .collect();
         cells.join("  ").trim_end().to_owned()

@@ -113,7 +113,7 @@ impl Args {
             let report = Report { repository: folder, level, sample, seconds, found: &found, warnings };
             ui.json(&document(Self::NAME, exit, report));
         }
-        ui.summary(self.summary(folder, &found, took));
+        ui.summary(Self::summary(folder, &found, took));
         let figures = json!({
             "repository": folder, "level": options.level, "sample": sample, "seconds": took.as_secs_f64(),
             "findings": found.findings.len(), "packs": found.packs, "blobs": found.blobs, "bytes": found.bytes,
@@ -126,7 +126,7 @@ impl Args {
         VerifyOptions { level: self.level.into(), sample, threads: threads(self.threads) }
     }
 
-    fn summary(&self, folder: &Path, found: &VerifyReport, took: std::time::Duration) -> String {
+    fn summary(folder: &Path, found: &VerifyReport, took: std::time::Duration) -> String {
         let result = match found.findings.len() as u64 {
             0 => "no damage found".to_owned(),
             findings => counted(findings, "finding", "findings"),
@@ -191,23 +191,16 @@ fn tell(found: &VerifyReport, ui: &mut Ui) {
 
 /// One line on what is wrong, and lines on what it hits.
 fn describe(finding: &Finding) -> String {
-    let mut text = format!("{}: {}", finding.object, finding.problem);
-    if !finding.data_lost {
-        text.push_str(" (nothing is lost by it)");
-    }
+    let harmless = if finding.data_lost { "" } else { " (nothing is lost by it)" };
+    let mut lines = vec![format!("{}: {}{harmless}", finding.object, finding.problem)];
     if !finding.snapshots.is_empty() {
         let ids: Vec<&str> = finding.snapshots.iter().map(|id| &id[..id.len().min(8)]).collect();
-        text.push_str(&format!(
-            "\n  hits {}: {}",
-            counted(ids.len() as u64, "snapshot", "snapshots"),
-            ids.join(" ")
-        ));
+        let snapshots = counted(ids.len() as u64, "snapshot", "snapshots");
+        lines.push(format!("  hits {snapshots}: {}", ids.join(" ")));
     }
-    for path in &finding.paths {
-        text.push_str(&format!("\n  hits {path}"));
-    }
+    lines.extend(finding.paths.iter().map(|path| format!("  hits {path}")));
     if let Some(more @ 1..) = finding.path_count.checked_sub(finding.paths.len() as u64) {
-        text.push_str(&format!("\n  and {}", counted(more, "more path", "more paths")));
+        lines.push(format!("  and {}", counted(more, "more path", "more paths")));
     }
-    text
+    lines.join("\n")
 }

@@ -15,6 +15,9 @@ use crate::format::table::{BlobKind, PackTable, TableRow, encode_table};
 use crate::id::{BlobId, ObjectId};
 use crate::storage::{Storage, Upload, pack_key};
 
+/// The zstd level of pages and lists, at least: they are a fiftieth of the data, and 4 % smaller than at level 3.
+const METADATA_LEVEL: i32 = 6;
+
 /// A blob on its way into a pack.
 struct Job {
     sequence: u64,
@@ -117,9 +120,12 @@ fn compress_all(
     frames: &Receiver<Vec<u8>>,
 ) -> Result<()> {
     let failed = |source| Error::Storage { action: "compress", path: "a blob".into(), source };
-    let mut compressor = BlobCompressor::new(level).map_err(failed)?;
+    let mut data = BlobCompressor::new(level).map_err(failed)?;
+    let mut metadata = BlobCompressor::new(level.max(METADATA_LEVEL)).map_err(failed)?;
     for job in queue {
         let mut frame = frames.try_recv().unwrap_or_default();
+        let is_metadata = matches!(job.kind, BlobKind::Page | BlobKind::List);
+        let compressor = if is_metadata { &mut metadata } else { &mut data };
         compressor.compress(&job.content, &mut frame).map_err(failed)?;
         let row = TableRow { kind: job.kind, id: job.id, stored: length(&frame), len: length(&job.content) };
         // A full or closed channel only means that the buffer is not used again.

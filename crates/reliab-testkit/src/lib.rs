@@ -2,6 +2,7 @@
 
 pub mod damage;
 pub mod disk;
+pub mod engine;
 pub mod generator;
 pub mod judge;
 pub mod scan;

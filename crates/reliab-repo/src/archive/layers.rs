@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::page::{Line, ListRow, Names, encode_header, encode_line, encode_list};
 use crate::format::table::BlobKind;
 use crate::format::{OVERLAYS_MAX, PAGE_BYTES, PAGE_CUT, PAGE_MAX, PAGE_MIN, order, path_hash};
-use crate::id::BlobId;
+use crate::id::{BlobId, Digest};
 use crate::repository::Repository;
 
 /// What becomes of the parent's layers.
@@ -30,7 +30,7 @@ fn plan(parent: Option<&Parent>, entries: u64, lines: u64) -> Plan {
         Plan::Base
     } else if lines == 0 {
         Plan::Keep
-    } else if layers.len() > OVERLAYS_MAX || (overlaid + lines) * 4 >= entries {
+    } else if layers.len() > OVERLAYS_MAX || overlaid * 4 >= entries {
         Plan::Base
     } else {
         Plan::Overlay
@@ -88,6 +88,7 @@ struct LayerWriter {
     /// The run's numbers of the same.
     numbers: Vec<u32>,
     names: Names,
+    digests: Vec<Digest>,
     first: Vec<u8>,
     lines: usize,
 }
@@ -102,6 +103,7 @@ impl LayerWriter {
             entry.kind.for_each_blob(|blob| *blob = self.page_number(store, *blob));
         }
         encode_line(&mut self.text, &line);
+        self.digests.extend(line.digest());
         self.lines += 1;
         let at_cut = self.lines >= PAGE_MIN && path_hash(line.path()).is_multiple_of(PAGE_CUT);
         if at_cut || self.lines >= PAGE_MAX || self.text.len() >= PAGE_BYTES {
@@ -126,7 +128,7 @@ impl LayerWriter {
 
     fn close(&mut self, store: &mut Store<'_>) -> Result<()> {
         let mut content = store.buffer();
-        content.extend_from_slice(encode_header(&self.blobs, &self.names).as_bytes());
+        content.extend_from_slice(encode_header(&self.blobs, &self.names, &self.digests).as_bytes());
         content.extend_from_slice(self.text.as_bytes());
         if content.len() as u64 > u64::from(BlobKind::Page.limit()) {
             let path = crate::format::escape::escape(&self.first).into_owned();

@@ -43,6 +43,14 @@ pub enum Line {
 }
 
 impl Line {
+    /// Digest of a file's content.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Entry(Entry { kind: Kind::File(content), .. }) => Some(content.digest),
+            _ => None,
+        }
+    }
+
     /// Its path.
     pub fn path(&self) -> &[u8] {
         match self {
@@ -65,14 +73,16 @@ pub struct Page {
 
 /// Writes a page: its header line, then a line an entry.
 pub fn encode_page(page: &Page) -> String {
-    let mut text = encode_header(&page.blobs, &page.names);
+    let digests: Vec<Digest> = page.lines.iter().filter_map(Line::digest).collect();
+    let mut text = encode_header(&page.blobs, &page.names, &digests);
     page.lines.iter().for_each(|line| encode_line(&mut text, line));
     text
 }
 
-/// The first line of a page.
-pub fn encode_header(blobs: &[BlobId], names: &Names) -> String {
-    let mut text = String::with_capacity(blobs.len() * 70 + 200);
+/// The first line of a page, which holds the digests of its files, too: hashes compress to half among themselves and hardly
+/// at all between other text.
+pub fn encode_header(blobs: &[BlobId], names: &Names, digests: &[Digest]) -> String {
+    let mut text = String::with_capacity(blobs.len() * 70 + digests.len() * 43 + 200);
     text.push_str("{\"page\":1,\"blobs\":[");
     for (i, id) in blobs.iter().enumerate() {
         put(&mut text, format_args!("{}\"{id}\"", comma(i)));
@@ -81,7 +91,10 @@ pub fn encode_header(blobs: &[BlobId], names: &Names) -> String {
     encode_names(&mut text, &names.users);
     text.push_str(",\"groups\":");
     encode_names(&mut text, &names.groups);
-    text.push_str("}\n");
+    text.push_str(",\"blake3\":\"");
+    let raw: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
+    BASE64.encode_string(raw, &mut text);
+    text.push_str("\"}\n");
     text
 }
 
@@ -134,7 +147,7 @@ fn encode_entry(text: &mut String, entry: &Entry) {
     encode_special(text, &entry.kind);
     encode_xattrs(text, entry);
     match &entry.kind {
-        Kind::File(content) => encode_content(text, content),
+        Kind::File(content) => encode_content(text, &entry.path, content),
         Kind::Dir(place)
         | Kind::Symlink(place, _)
         | Kind::Fifo(place)
@@ -179,19 +192,34 @@ fn encode_place(text: &mut String, place: Place) {
     put(text, format_args!(",\"at\":[{},{}]", place.blob, place.offset));
 }
 
-fn encode_content(text: &mut String, content: &Content) {
+fn encode_content(text: &mut String, path: &[u8], content: &Content) {
     put_number(text, ",\"size\":", content.size);
-    put(text, format_args!(",\"blake3\":\"{}\"", content.digest));
     match &content.data {
         Data::Record(place) => encode_place(text, *place),
         Data::Large(large) => encode_large(text, large),
     }
     if let Some(was) = &content.was {
-        put(text, format_args!(",\"was\":\"{}\"", escape(was)));
+        let (kept, prefix) = split_was(&escape(path), &escape(was));
+        put(text, format_args!(",\"was\":[{kept},\"{prefix}\"]"));
     }
     if content.restamp {
         text.push_str(",\"restamp\":true");
     }
+}
+
+/// An old path as what stands before the part that both paths end in: so all files of a renamed folder say the same.
+///
+/// Gives how many bytes of the new path that replaces, and the replacement.
+fn split_was(path: &str, was: &str) -> (usize, String) {
+    let common = path.bytes().rev().zip(was.bytes().rev()).take_while(|(a, b)| a == b).count();
+    let tail = &path[path.len() - common..];
+    let shared = tail.find('/').map_or(0, |slash| tail.len() - slash);
+    (path.len() - shared, was[..was.len() - shared].to_owned())
+}
+
+fn join_was(path: &str, kept: usize, prefix: &str) -> Result<Vec<u8>, Malformed> {
+    let tail = path.get(kept..).ok_or_else(|| Malformed(format!("entry {path:?}: bad old path")))?;
+    unescape(&format!("{prefix}{tail}"))
 }
 
 fn encode_large(text: &mut String, large: &Large) {
@@ -227,6 +255,7 @@ struct RawHeader {
     blobs: Vec<String>,
     users: BTreeMap<u32, String>,
     groups: BTreeMap<u32, String>,
+    blake3: String,
 }
 
 #[derive(Deserialize)]
@@ -253,13 +282,13 @@ struct RawEntry<'a> {
     #[serde(default)]
     xattrs: BTreeMap<&'a str, &'a str>,
     size: Option<u64>,
-    blake3: Option<&'a str>,
     at: Option<(u32, u32)>,
     head: Option<u32>,
     chunks: Option<Vec<u32>>,
     extents: Option<Vec<(u32, u32, u32)>>,
     map: Option<Vec<(u64, u64)>>,
-    was: Option<&'a str>,
+    #[serde(borrow)]
+    was: Option<(usize, &'a str)>,
     #[serde(default)]
     restamp: bool,
 }
@@ -275,13 +304,33 @@ pub fn decode_page(text: &[u8]) -> Result<Page, Malformed> {
     }
     let parse_id = |id: &String| BlobId::parse(id).ok_or_else(|| Malformed(format!("bad blob id {id:?}")));
     let blobs = raw.blobs.iter().map(parse_id).collect::<Result<Vec<_>, _>>()?;
-    let names = Names { users: raw.users, groups: raw.groups };
-    let lines =
+    let names = Names { users: decode_names(raw.users)?, groups: decode_names(raw.groups)? };
+    let mut lines =
         rest.lines().map(|line| decode_line(line, blobs.len())).collect::<Result<Vec<_>, Malformed>>()?;
+    set_digests(&mut lines, &raw.blake3)?;
     if lines.windows(2).any(|pair| order::compare(pair[0].path(), pair[1].path()).is_ge()) {
         return Err(Malformed::new("the page is not sorted"));
     }
     Ok(Page { blobs, names, lines })
+}
+
+fn decode_names(names: BTreeMap<u32, String>) -> Result<BTreeMap<u32, String>, Malformed> {
+    let decode = |name: String| String::from_utf8(unescape(&name)?).map_err(Malformed::new);
+    names.into_iter().map(|(id, name)| Ok((id, decode(name)?))).collect()
+}
+
+/// Gives the files of a page their digests, in order.
+fn set_digests(lines: &mut [Line], digests: &str) -> Result<(), Malformed> {
+    let bad = || Malformed::new("the page's digests do not fit its files");
+    let raw = BASE64.decode(digests).map_err(Malformed::new)?;
+    let (digests, []) = raw.as_chunks::<32>() else { return Err(bad()) };
+    let mut digests = digests.iter();
+    for line in lines {
+        if let Line::Entry(Entry { kind: Kind::File(content), .. }) = line {
+            content.digest = Digest(*digests.next().ok_or_else(bad)?);
+        }
+    }
+    if digests.next().is_none() { Ok(()) } else { Err(bad()) }
 }
 
 fn decode_line(line: &str, blobs: usize) -> Result<Line, Malformed> {
@@ -343,15 +392,15 @@ fn decode_kind(raw: &RawEntry<'_>) -> Result<Option<Kind>, Malformed> {
 }
 
 fn decode_content(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Content>, Malformed> {
-    let was = raw.was.map(unescape).transpose()?;
+    let was = raw.was.map(|(kept, prefix)| join_was(raw.path, kept, prefix)).transpose()?;
     let data = match (place, raw.head) {
         (Some(place), None) => Some(Data::Record(place)),
         (None, Some(head)) => decode_large(raw, head).map(Data::Large),
         _ => None,
     };
-    let (Some(size), Some(digest), Some(data)) = (raw.size, raw.blake3.and_then(Digest::parse), data) else {
-        return Ok(None);
-    };
+    let (Some(size), Some(data)) = (raw.size, data) else { return Ok(None) };
+    // The header line has the digests of all files of the page.
+    let digest = Digest([0; 32]);
     let content = Content { size, digest, data, was, restamp: raw.restamp };
     Ok(content_fits(&content).then_some(content))
 }
@@ -494,7 +543,7 @@ mod tests {
     #[test]
     fn pages_that_lie_are_refused() {
         let check = |line: &str| {
-            let text = format!("{{\"page\":1,\"blobs\":[],\"users\":{{}},\"groups\":{{}}}}\n{line}\n");
+            let text = format!("{{\"page\":1,\"blobs\":[],\"users\":{{}},\"groups\":{{}},\"blake3\":\"\"}}\n{line}\n");
             assert!(decode_page(text.as_bytes()).is_err(), "{line}");
         };
         check(r#"{"path":"../x","type":"gone"}"#);
@@ -506,6 +555,20 @@ mod tests {
         check(r#"{"path":"x","type":"gone","extra":1}"#);
         check("not json");
         assert!(decode_page(b"").is_err());
+    }
+
+    #[test]
+    fn old_paths_of_a_renamed_folder_are_written_alike() {
+        let check = |path: &str, was: &str, kept: usize, prefix: &str| {
+            assert_eq!(split_was(path, was), (kept, prefix.to_owned()), "{path} {was}");
+            assert_eq!(join_was(path, kept, prefix).unwrap(), was.as_bytes());
+        };
+        check("new/a/x.c", "old/a/x.c", 3, "old");
+        check("new/y.c", "old/y.c", 3, "old");
+        check("a/x.c", "b/y.c", 5, "b/y.c");
+        check("deep/er/x", "x", 9, "x");
+        check("é/x", "è/x", 2, "è");
+        assert!(join_was("a", 9, "b").is_err());
     }
 
     #[test]

@@ -408,16 +408,18 @@ list() {
 	[ ! -s "$W/snapshot.bad" ] || exit 4
 }
 
+is_id() {
+	case $1 in
+	*[!0-9a-f]*) return 1 ;;
+	????*) return 0 ;;
+	esac
+	return 1
+}
+
 # True if a word is meant as a snapshot: `latest`, or hexadecimal and the beginning of an id.
 is_snapshot() {
 	[ "$1" = latest ] && return 0
-	case $1 in
-	????*) ;;
-	*) return 1 ;;
-	esac
-	case $1 in
-	*[!0-9a-f]*) return 1 ;;
-	esac
+	is_id "$1" || return 1
 	for file in "$REPO/snapshots/$1"*; do
 		[ -f "$file" ] && return 0
 	done
@@ -720,6 +722,7 @@ select_entries() {
 		case $WANT in
 		./?*) WANT=${WANT#./} ;;
 		/*) WANT=${WANT#/} ;;
+		*//*) WANT=${WANT%%//*}/${WANT#*//} ;;
 		?*/) WANT=${WANT%/} ;;
 		*) break ;;
 		esac
@@ -1464,8 +1467,8 @@ restore)
 	if [ $# -gt 0 ] && is_snapshot "$1"; then
 		snapshot=$1
 		shift
-	elif [ $# -gt 2 ]; then
-		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them"
+	elif [ $# -gt 2 ] || { [ $# = 2 ] && is_id "$1"; }; then
+		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them (a folder $1 is better written ./$1)"
 	fi
 	[ -n "${1-}" ] || misuse "restore wants a TARGET folder"
 	[ $# -le 2 ] || misuse "too many arguments"
