@@ -77,11 +77,14 @@ fn exit_of_engine(error: &Error) -> Exit {
         | Error::NotARepository { .. }
         | Error::NoSnapshot { .. }
         | Error::Usage { .. }
-        | Error::Source { .. }
         | Error::Target { .. } => Exit::Usage,
-        error if error.is_damage() => Exit::Damaged,
-        // Local, Storage, Unsupported, Interrupted, and what later versions of the engine add.
-        _ => Exit::Failed,
+        Error::Damaged { .. } | Error::MissingBlob(_) => Exit::Damaged,
+        Error::Storage { .. } if error.is_damage() => Exit::Damaged,
+        Error::Storage { .. }
+        | Error::Local { .. }
+        | Error::Source { .. }
+        | Error::Unsupported { .. }
+        | Error::Interrupted => Exit::Failed,
     }
 }
 

@@ -10,7 +10,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of the repository engine; the text reads after "cannot …".
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// An operation on the repository's storage failed.
     #[error("{action} {path}")]

@@ -21,3 +21,12 @@ mod status;
 pub mod storage;
 pub mod verify;
 pub mod walk;
+
+/// Decoders that are private to the engine, for the fuzz targets.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Reads bytes as each part of a cache file.
+    pub fn decode_cache(bytes: &[u8]) {
+        crate::cache::decode_all(bytes);
+    }
+}

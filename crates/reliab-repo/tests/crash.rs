@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use reliab_repo::id::ObjectId;
 use reliab_repo::repository::Repository;
 use reliab_testkit::disk::{Fault, FaultKind, SimDisk};
-use reliab_testkit::generator::Generator;
 use reliab_testkit::engine::{back_up, read_back, simulated, verify_all};
+use reliab_testkit::generator::Generator;
 use reliab_testkit::scan::{Scan, differences, scan};
 use reliab_testkit::tree::{self, Scratch};
 
@@ -26,7 +26,7 @@ struct Scenario {
 
 impl Scenario {
     fn new() -> Self {
-        let scratch = Scratch::new().unwrap();
+        let scratch = Scratch::in_memory().unwrap();
         fs::create_dir(scratch.path().join("source")).unwrap();
         tree::small(&scratch.path().join("source")).unwrap();
         Self { scratch, disk: SimDisk::new(), earlier: Vec::new() }
@@ -106,7 +106,7 @@ impl Case<'_> {
             self.holds(&dark, report.stored.id, self.now, "reported as a success, after power loss")?;
         }
         self.nothing_is_lost(&found, "after the crash")?;
-        let fresh = Scratch::new().map_err(|error| error.to_string())?;
+        let fresh = Scratch::in_memory().map_err(|error| error.to_string())?;
         self.next_works(&found, fresh.path(), "the next run with a fresh cache")?;
         self.next_works(&found, cache.path(), "the next run with the cache that was left")?;
         Ok(disk.has_fired())
@@ -178,7 +178,8 @@ fn an_incremental_backup_cut_off_anywhere_harms_no_snapshot_and_no_later_run() {
     fs::remove_dir_all(source.join("src/deep")).unwrap();
     tree::flip_byte(&source.join("database"), 2_000_000).unwrap();
     fs::write(source.join("big 2"), Generator::new(77).text(700_000)).unwrap();
-    let patched = back_up(&simulated(&scenario.disk.fork()), &source, tree::copy_of(&scenario.cache()).unwrap().path());
+    let patched =
+        back_up(&simulated(&scenario.disk.fork()), &source, tree::copy_of(&scenario.cache()).unwrap().path());
     let patched = patched.unwrap().stored.snapshot;
     assert_eq!(patched.layers.len(), 3, "the scenario must write an overlay");
     assert!(patched.stats.added_bytes < 1_000_000, "the scenario must patch the database");
@@ -204,7 +205,8 @@ fn a_repacking_backup_cut_off_anywhere_harms_no_snapshot_and_no_later_run() {
     }
     fs::remove_dir_all(source.join("src")).unwrap();
     scenario.back_up();
-    let report = back_up(&simulated(&scenario.disk.fork()), &source, tree::copy_of(&scenario.cache()).unwrap().path());
+    let report =
+        back_up(&simulated(&scenario.disk.fork()), &source, tree::copy_of(&scenario.cache()).unwrap().path());
     let stats = report.unwrap().stored.snapshot.stats;
     assert!(stats.added_blobs > 1, "the scenario must repack: {stats:?}");
     scenario.cut_off_everywhere();

@@ -136,12 +136,7 @@ fn kind_of(item: &ManifestEntry, reader: &mut ContentReader<'_>) -> Result<ItemK
     })
 }
 
-fn to_item(
-    entry: &Entry,
-    path: Vec<u8>,
-    kind: ItemKind,
-    inodes: &mut HashMap<(u64, u64), Vec<u8>>,
-) -> Item {
+fn to_item(entry: &Entry, path: Vec<u8>, kind: ItemKind, inodes: &mut HashMap<(u64, u64), Vec<u8>>) -> Item {
     let meta = &entry.meta;
     let link = meta.links.map(|links| {
         let first = inodes.entry((links.device, meta.inode));

@@ -1,6 +1,7 @@
 //! Judges of restored trees that know nothing of reliab.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,8 +11,9 @@ use std::process::Command;
 
 use crate::scan;
 
-/// rsync works with whole paths, so it sees nothing below a path longer than this (PATH_MAX is 4096).
-const RSYNC_DEPTH: usize = 3000;
+/// rsync works with whole paths of at most PATH_MAX (4096), patterns included, so a folder of the top
+/// with one below it that is deeper than this is kept from it.
+const RSYNC_DEPTH: usize = 1000;
 
 /// What rsync would change to make `b` equal to `a`, a line each; sockets, which are not backed up, do not count.
 ///
@@ -36,7 +38,7 @@ fn differences(a: &Path, b: &Path) -> io::Result<Vec<String>> {
     let mut from = OsString::from("--exclude-from=");
     from.push(patterns.path());
     let output = Command::new("rsync")
-        .args(["-aAXHn", "--checksum", "--modify-window=-1", "--delete", "--delete-excluded", "-i", "--from0"])
+        .args(["-aAXHn", "--checksum", "--modify-window=-1", "--delete", "-i", "--from0"])
         .args([from, slash(a), slash(b)])
         .env("LC_ALL", "C")
         .output()?;
@@ -47,10 +49,10 @@ fn differences(a: &Path, b: &Path) -> io::Result<Vec<String>> {
     if !output.status.success() {
         lines.push(format!("rsync: {}", output.status));
     }
-    // With --delete-excluded rsync reports what was excluded and is there all the same: right for sockets only.
+    let at_socket =
+        excluded.sockets.iter().filter(|path| b.join(OsStr::from_bytes(path)).symlink_metadata().is_ok());
+    lines.extend(at_socket.map(|path| format!("in place of a socket: {}", path.escape_ascii())));
     for deep in &excluded.deep {
-        let path = String::from_utf8_lossy(deep).into_owned();
-        lines.retain(|line| !line.starts_with("*deleting") || !line.contains(&path));
         let relative = OsString::from_vec(deep.clone());
         let (a, b) = (scan::scan(&a.join(&relative))?, scan::scan(&b.join(&relative))?);
         lines.extend(scan::differences(&a, &b));
@@ -71,7 +73,8 @@ fn escape(path: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 struct Excluded {
     sockets: Vec<Vec<u8>>,
-    deep: Vec<Vec<u8>>,
+    /// Folders of the top in which there is one that is too deep.
+    deep: BTreeSet<Vec<u8>>,
 }
 
 impl Excluded {
@@ -87,7 +90,7 @@ impl Excluded {
             if kind.is_socket() {
                 self.sockets.push(below.clone());
             } else if kind.is_dir() && below.len() > RSYNC_DEPTH {
-                self.deep.push(below.clone());
+                self.deep.insert(below.split(|&b| b == b'/').next().unwrap_or_default().to_vec());
             } else if kind.is_dir() {
                 self.look(top, below)?;
             }

@@ -24,6 +24,15 @@ impl Scratch {
         Ok(Self { folder: tempfile::Builder::new().prefix("reliab-").tempdir()? })
     }
 
+    /// A new empty folder in memory, where the system has a place for that: for tests that write a lot and do not
+    /// care on what.
+    pub fn in_memory() -> io::Result<Self> {
+        match tempfile::Builder::new().prefix("reliab-").tempdir_in("/dev/shm") {
+            Ok(folder) => Ok(Self { folder }),
+            Err(_) => Self::new(),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -50,9 +59,9 @@ fn unlock(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies folders and plain files into a new folder; an absent folder is an empty one.
+/// Copies folders and plain files into a new folder in memory; an absent folder is an empty one.
 pub fn copy_of(folder: &Path) -> io::Result<Scratch> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::in_memory()?;
     if folder.exists() {
         copy(folder, scratch.path())?;
     }
@@ -410,7 +419,8 @@ fn capability(path: &Path) -> io::Result<()> {
 }
 
 fn acls(dir: &Path) -> io::Result<()> {
-    let access = acl(&[(1, 6, NONE), (2, 4, 1234), (4, 4, NONE), (8, 6, 4321), (0x10, 6, NONE), (0x20, 0, NONE)]);
+    let access =
+        acl(&[(1, 6, NONE), (2, 4, 1234), (4, 4, NONE), (8, 6, 4321), (0x10, 6, NONE), (0x20, 0, NONE)]);
     let default = acl(&[(1, 7, NONE), (2, 5, 1234), (4, 5, NONE), (0x10, 7, NONE), (0x20, 0, NONE)]);
     set_xattr(&dir.join("acl"), "system.posix_acl_access", &access)?;
     set_xattr(&dir.join("acl folder"), "system.posix_acl_access", &access)?;

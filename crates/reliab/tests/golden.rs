@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use sha2::{Digest as _, Sha256};
@@ -66,7 +67,11 @@ fn commands_that_look_into_a_repository() {
     bench.write("data/new", "");
     fs::remove_dir_all(bench.path("data/etc")).unwrap();
     assert!(bench.run(&["backup", "--host", "web1", "--tag", "nightly"]).status.success());
-    bench.show(&["snapshots", "--tag", "nightly", "--json"]);
+    bench.show(&["snapshots", "--tag", "none"]);
+    let listed = bench.run(&["snapshots", "--tag", "nightly", "--latest", "5", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["snapshots"][0]["stats"]["gone"], 2);
     bench.show(&["ls"]);
     bench.show(&["ls", "latest:data/app.log"]);
     bench.show(&["find", "*.conf"]);
@@ -178,18 +183,12 @@ fn damage_is_told_and_exits_with_4() {
 fn what_may_not_be_read_or_written_is_told() {
     let mut bench = backed_up();
     bench.write("data/secret", "x");
-    let closed = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o000));
-    fs::set_permissions(bench.path("data/secret"), closed).unwrap();
-    let open: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let set_mode =
+        |path: &str, mode| fs::set_permissions(bench.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    set_mode("data/secret", 0o000);
     fs::create_dir(bench.path("theirs")).unwrap();
-    fs::set_permissions(bench.path("theirs"), open).unwrap();
-    if is_root() {
-        fs::set_permissions(bench.path("backups"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .unwrap();
-    } else {
-        fs::set_permissions(bench.path("backups"), std::os::unix::fs::PermissionsExt::from_mode(0o000))
-            .unwrap();
-    }
+    set_mode("theirs", 0o777);
+    set_mode("backups", if is_root() { 0o700 } else { 0o000 });
     let partial = bench.show_as_nobody(&["backup", "--host", "web1", "--repo", "theirs/backups"]).unwrap();
     assert_eq!(partial.status.code(), Some(3));
     bench.show_as_nobody(&["backup"]);

@@ -118,3 +118,10 @@ fn decode_block(bytes: &[u8]) -> Option<Vec<CachedEntry>> {
     }
     Some(entries)
 }
+
+/// Every decoder of the file, for the fuzz target.
+pub(crate) fn decode_all(bytes: &[u8]) {
+    drop(Trailer::decode(bytes));
+    drop(decode_directory(bytes));
+    drop(decode_block(bytes));
+}

@@ -591,6 +591,7 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 	for (i = 10; i < n;) {
 		f = F[i]; v = F[i + 1]
 		if (v == ":") { S[f] = F[i + 2]; i += 4 }
+		else if (f == "was") { S[f] = F[i + 2] substr(TEXT[k], 10 + substr(v, 3), length(PATH[k]) - substr(v, 3)); i += 4 }
 		else if (v == ":{") { xattrs = i + 2; for (i += 4; F[i + 1] == ","; i += 4); i += 2 }
 		else { S[f] = v; i += 2 }
 	}
@@ -835,6 +836,7 @@ function missing(p) { print "path " p >> MISSING }
 function root_for(p,  r, q) {
 	for (r = 1;; r++) {
 		if ((r, p) in TAKEN || (r, p) in ABOVE) continue
+		if ((r, parent_of(p)) in ABOVE) break
 		for (q = parent_of(p); q != ""; q = parent_of(q)) if ((r, q) in TAKEN) break
 		if (q == "") break
 	}
@@ -998,6 +1000,7 @@ BEGIN {
 
 # Makes tar headers: TYPE PATH MODE UID GID MTIME LINK MAJOR MINOR -> printf commands. Names longer than ustar holds
 # come as GNU long names, numbers as base-256, so every tar reads them. Type F is a symlink to a path in TARGET.
+# They go to headers.1, headers.2, ..., which are not long, because busybox tar takes much time for many links.
 # Paths that are too long for any tar go to deep.sh.
 HEADERS='
 # Text for printf %b in single quotes; SUM grows by its bytes.
@@ -1037,8 +1040,8 @@ function block(name, mode, uid, gid, size, mtime, type, link, major, minor,  a, 
 }
 function octal6(v,  t, i) { t = ""; for (i = 0; i < 6; i++) { t = v % 8 t; v = int(v / 8) } return t }
 function long_name(type, s) {
-	print "printf %b " Q block("././@LongLink", 0, 0, 0, length(s) + 1, 0, type, "", 0, 0) Q
-	print "printf %b " Q text(s) nuls(1 + (512 - (length(s) + 1) % 512) % 512) Q
+	print "printf %b " Q block("././@LongLink", 0, 0, 0, length(s) + 1, 0, type, "", 0, 0) Q > PART
+	print "printf %b " Q text(s) nuls(1 + (512 - (length(s) + 1) % 512) % 512) Q > PART
 }
 function deep(command, r) { print "deep " quoted(r) " " command >> DEEP }
 function header(l,  f, p, r, link, type) {
@@ -1046,10 +1049,14 @@ function header(l,  f, p, r, link, type) {
 	type = f[1]; p = f[2]; r = raw(p); link = raw(f[7])
 	if (type == "F") { type = 2; link = ENVIRON["TOPDIR"] "/" link }
 	if (length(r) > LIMIT || (type == 1 && length(link) > LIMIT)) { deep_entry(type, r, f, link); return }
+	if (count++ % 5000 == 0) {
+		if (PART != "") close(PART)
+		PART = W "/headers." ++parts
+	}
 	if (type == 5) r = r "/"
 	if (length(r) > 100) { long_name("L", r); r = "long" }
 	if (length(link) > 100) { long_name("K", link); link = "long" }
-	print "printf %b " Q block(r, octal_value(f[3]), f[4] + 0, f[5] + 0, 0, f[6] + 0, type, link, f[8] + 0, f[9] + 0) Q
+	print "printf %b " Q block(r, octal_value(f[3]), f[4] + 0, f[5] + 0, 0, f[6] + 0, type, link, f[8] + 0, f[9] + 0) Q > PART
 }
 function octal_value(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v = v * 8 + substr(s, i, 1); return v }
 function deep_entry(type, r, f, link,  s) {
@@ -1174,12 +1181,16 @@ real() {
 # Tar headers for the lines of a file, extracted here.
 make_entries() {
 	[ -s "$W/$1" ] || return 0
-	awk "$AWKLIB$STAMPS$HEADERS" <"$W/$1" >"$W/headers.sh" || fail "awk failed"
-	{
-		run headers.sh
-		zeros 1024
-	} | untar "$PLAIN_FLAGS"
-	rm -f "$W/headers.sh"
+	awk "$AWKLIB$STAMPS$HEADERS" <"$W/$1" || fail "awk failed"
+	part=1
+	while [ -f "$W/headers.$part" ]; do
+		{
+			run "headers.$part"
+			zeros 1024
+		} | untar "$PLAIN_FLAGS"
+		rm -f "$W/headers.$part"
+		part=$((part + 1))
+	done
 }
 
 # Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end.
@@ -1346,7 +1357,8 @@ finish() {
 	found=$(find . 2>/dev/null | awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1' | awk 'END { print NR }')
 	top=''
 	if [ -f "$W/top" ]; then
-		top=$(awk "$AWKLIB$STAMPS$HEADERS" <"$W/top")
+		awk "$AWKLIB$STAMPS$HEADERS" <"$W/top"
+		top=$(cat "$W/headers.1")
 	else
 		expected=$((expected + 1))
 	fi

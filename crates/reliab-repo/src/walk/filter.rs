@@ -92,6 +92,7 @@ fn has_cache_tag(folder: &OwnedFd) -> bool {
 fn compile(patterns: &[String], source: &Path) -> Result<Gitignore> {
     let absolute = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
     let mut builder = GitignoreBuilder::new("");
+    builder.allow_unclosed_class(false);
     for pattern in patterns {
         let anchored = below_source(pattern, &absolute);
         builder
@@ -104,6 +105,7 @@ fn compile(patterns: &[String], source: &Path) -> Result<Gitignore> {
 /// Compiles patterns as in `.gitignore` that are matched against paths in a snapshot.
 pub fn compile_patterns(option: &'static str, patterns: &[String]) -> Result<Gitignore> {
     let mut builder = GitignoreBuilder::new("");
+    builder.allow_unclosed_class(false);
     let bad = |value: &str, error: &ignore::Error| Error::Usage {
         option,
         value: value.to_owned(),
