@@ -75,11 +75,11 @@ impl<'a> BlobReader<'a> {
         for place in self.repository.index().places(id) {
             let pack = place.pack;
             if place.kind != kind {
-                failure = self.damaged(id, &pack.id.short(), &format!("it is a {}", place.kind.word()));
+                failure = damaged(id, &pack.id.short(), &format!("it is a {}", place.kind.word()));
                 continue;
             }
             if !pack.present {
-                failure = self.damaged(id, &pack.id.short(), "the pack is missing or has the wrong length");
+                failure = damaged(id, &pack.id.short(), "the pack is missing or has the wrong length");
                 continue;
             }
             self.frame.resize(place.stored as usize, 0);
@@ -91,7 +91,7 @@ impl<'a> BlobReader<'a> {
             let checked = match read {
                 Ok(()) => self
                     .decode(id, place.len as usize, content, check)
-                    .map_err(|r| self.damaged(id, &pack.id.short(), &r)),
+                    .map_err(|r| damaged(id, &pack.id.short(), &r)),
                 Err(error) => Err(error),
             };
             match checked {
@@ -100,10 +100,6 @@ impl<'a> BlobReader<'a> {
             }
         }
         Err(failure)
-    }
-
-    fn damaged(&self, id: &BlobId, pack: &str, reason: &str) -> Error {
-        Error::damaged(format!("blob {} of pack {pack}", id.short()), reason)
     }
 
     /// Decompresses the frame and compares it with its id.
@@ -134,4 +130,8 @@ fn decompress(
 ) -> std::result::Result<(), String> {
     let got = context.decompress_to_buffer(frame, content).map_err(|error| format!("zstd: {error}"))?;
     if got == len { Ok(()) } else { Err(format!("it holds {got} bytes, not {len}")) }
+}
+
+fn damaged(id: &BlobId, pack: &str, reason: &str) -> Error {
+    Error::damaged(format!("blob {} of pack {pack}", id.short()), reason)
 }

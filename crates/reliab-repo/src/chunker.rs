@@ -1,4 +1,4 @@
-//! Where large files are cut: FastCDC v2020 (Xia et al., "The Design of Fast Content-Defined Chunking", 2020).
+//! Where large files are cut: `FastCDC` v2020 (Xia et al., "The Design of Fast Content-Defined Chunking", 2020).
 
 use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 

@@ -104,7 +104,7 @@ impl Index {
                     }
                 }
                 Err(reason) => {
-                    problems.push(IndexProblem::DamagedIndex { key: object.key, reason: reason.0 })
+                    problems.push(IndexProblem::DamagedIndex { key: object.key, reason: reason.0 });
                 }
             }
         }

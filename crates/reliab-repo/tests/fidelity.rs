@@ -172,7 +172,8 @@ fn runs(content: &[u8]) -> Vec<u8> {
 fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
     let lab = Lab::new(Scratch::in_memory().unwrap());
     let source = lab.source();
-    let (rewritten, resized, replaced) = (source.join("rewritten"), source.join("resized"), source.join("replaced"));
+    let (rewritten, resized, replaced) =
+        (source.join("rewritten"), source.join("resized"), source.join("replaced"));
     const LEN: usize = 3 << 20;
     fs::write(&rewritten, vec![0; LEN]).unwrap();
     fs::write(&resized, "").unwrap();
@@ -225,7 +226,10 @@ fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
                 assert!(is_marked("resized"), "missing without a word");
             }
             if let Ok(found) = fs::read(restored.join("replaced")) {
-                assert!((runs(&found).len(), found.len()) == (1, 100_000) || is_marked("replaced"), "replaced");
+                assert!(
+                    (runs(&found).len(), found.len()) == (1, 100_000) || is_marked("replaced"),
+                    "replaced"
+                );
             }
         }
     });
@@ -266,7 +270,8 @@ fn a_folder_that_is_swapped_for_a_link_never_leads_outside() {
             assert!(!(is_link && below > 0), "a link with {below} entries below it");
             links += usize::from(is_link);
             folders += usize::from(below > 0);
-            let stolen = found.into_values().filter_map(digest).filter(|digest| secrets.contains(digest)).count();
+            let stolen =
+                found.into_values().filter_map(digest).filter(|digest| secrets.contains(digest)).count();
             assert_eq!(stolen, 0, "files from outside the source");
         }
     });

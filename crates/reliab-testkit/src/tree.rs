@@ -169,7 +169,7 @@ pub fn fidelity(dir: &Path) -> io::Result<Missing> {
     links(&dir.join("links"))?;
     attempt(&mut missing, "sparse files", sparse(&dir.join("sparse"), &mut generator))?;
     crowd(&dir.join("crowd"))?;
-    modes(&dir.join("modes"))?;
+    modes(&dir.join("modes"), &mut missing)?;
     special(&dir.join("special"), &mut missing)?;
     attributes(&dir.join("attributes"), &mut missing)?;
     fs::create_dir(dir.join("void"))?;
@@ -338,9 +338,9 @@ fn crowd(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn modes(dir: &Path) -> io::Result<()> {
+fn modes(dir: &Path, missing: &mut Missing) -> io::Result<()> {
     fs::create_dir(dir)?;
-    for mode in [0o000, 0o400, 0o444, 0o600, 0o777, 0o4755, 0o2755, 0o6711, 0o1644] {
+    for mode in [0o400, 0o444, 0o600, 0o777, 0o4755, 0o2755, 0o6711, 0o1644] {
         let path = dir.join(format!("file {mode:o}"));
         fs::write(&path, format!("{mode:o}"))?;
         set_mode(&path, mode)?;
@@ -360,6 +360,10 @@ fn modes(dir: &Path) -> io::Result<()> {
         std::os::unix::fs::chown(&path, Some(12_345), Some(54_321))?;
         set_mode(&path, 0o6755)?;
         std::os::unix::fs::lchown(dir, Some(70_000), Some(3_000_000))?;
+        fs::write(dir.join("unreadable"), "but for root")?;
+        set_mode(&dir.join("unreadable"), 0)?;
+    } else {
+        missing.push("other owners, files without any mode: only root can".to_owned());
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) const MIN_SIZE: u64 = 4 << 20;
 pub(super) type BlockHash = [u8; 16];
 
 const MAGIC: &[u8; 8] = b"RLBBLKS1";
-const HEADER: u64 = 8 + 32 + 8;
+const HEADER: usize = 8 + 32 + 8;
 
 /// Digest of a file and hashes of its blocks, in one pass over its content. Needs at least two blocks.
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl BlocksWriter {
         let partial = to.with_extension("new");
         let file = File::create(&partial).map_err(Error::local("create", &partial))?;
         let mut writer = Self { path: partial, to, file: BufWriter::new(file) };
-        writer.write(&[0; HEADER as usize])?;
+        writer.write(&[0; HEADER])?;
         Ok(writer)
     }
 
@@ -111,7 +111,7 @@ impl BlocksReader {
     /// `None` unless they are those of a file with this digest and size.
     pub(super) fn open(folder: &Path, path: &[u8], digest: Digest, size: u64) -> Option<Self> {
         let mut file = BufReader::new(File::open(file_of(folder, path)).ok()?);
-        let mut header = [0; HEADER as usize];
+        let mut header = [0; HEADER];
         file.read_exact(&mut header).ok()?;
         let expected = [&MAGIC[..], &digest.0, &size.to_le_bytes()].concat();
         (header[..] == expected[..]).then_some(Self { file })
@@ -141,9 +141,8 @@ mod tests {
 
     #[test]
     fn the_tree_of_blocks_gives_the_digest_of_the_file() {
-        for len in [4097, 8192, 8193, 12_288, 65_536, 65_537, 1 << 20, (1 << 20) + 5, 3_333_333] {
-            let data: Vec<u8> =
-                (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+        for len in [4097u32, 8192, 8193, 12_288, 65_536, 65_537, 1 << 20, (1 << 20) + 5, 3_333_333] {
+            let data: Vec<u8> = (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
             let mut tree = TreeHasher::default();
             data.chunks(PATCH_BLOCK).for_each(|block| {
                 tree.block(block);

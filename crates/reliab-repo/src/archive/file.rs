@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 2;
 pub(super) struct OpenFile<'a> {
     pub(super) path: &'a [u8],
     pub(super) file: OwnedFd,
-    /// What `fstat` says now; the walk may have seen something older.
+    /// What it is taken to be until it is read.
     pub(super) status: Status,
     pub(super) xattrs: Vec<Xattr>,
 }
@@ -38,9 +38,9 @@ impl Merge<'_> {
             return Ok(Some(self.point_at(&walked.path, &walked.status, known)));
         }
         for attempt in 1..=ATTEMPTS {
-            let opened = match self.open(walked) {
+            let opened = match self.open(walked, attempt) {
                 Ok(opened) => opened,
-                Err(errno) => return self.not_read(walked, errno),
+                Err(errno) => return Ok(self.not_read(walked, errno)),
             };
             if opened.status.kind != FileType::RegularFile {
                 self.store.source_error(&walked.path, &"it was replaced while it was read");
@@ -48,7 +48,7 @@ impl Merge<'_> {
             }
             let read = match self.read_file(&opened, old) {
                 Ok(read) => read?,
-                Err(errno) => return self.not_read(walked, errno),
+                Err(errno) => return Ok(self.not_read(walked, errno)),
             };
             let after = status_of(&opened.file).unwrap_or(opened.status);
             let still = is_as_it_was(&opened.status, &after);
@@ -66,14 +66,15 @@ impl Merge<'_> {
         Ok(None)
     }
 
-    fn open<'w>(&mut self, walked: &'w Walked) -> std::result::Result<OpenFile<'w>, Errno> {
+    /// Opens a file. The first attempt trusts what the walk saw; reading ends with a look whether it still holds.
+    fn open<'w>(&mut self, walked: &'w Walked, attempt: usize) -> std::result::Result<OpenFile<'w>, Errno> {
         let file = self.store.opener.open(walked)?;
-        let status = status_of(&file)?;
+        let status = if attempt == 1 { walked.status } else { status_of(&file)? };
         let xattrs = xattrs_of(&file)?;
         Ok(OpenFile { path: &walked.path, file, status, xattrs })
     }
 
-    fn not_read(&mut self, walked: &Walked, errno: Errno) -> Result<Option<CachedEntry>> {
+    fn not_read(&mut self, walked: &Walked, errno: Errno) -> Option<CachedEntry> {
         match errno {
             Errno::NOENT => self.store.note(&walked.path, "vanished while it was read"),
             Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
@@ -81,7 +82,7 @@ impl Merge<'_> {
             }
             other => self.store.source_error(&walked.path, &std::io::Error::from(other)),
         }
-        Ok(None)
+        None
     }
 
     /// An entry that shows the same content without reading it: another name of the inode, or its old name.
@@ -203,7 +204,7 @@ impl Merge<'_> {
         let kind = match self.special_kind(walked) {
             Ok(Some(kind)) => kind,
             Ok(None) => return Ok(None),
-            Err(errno) => return self.not_read(walked, errno),
+            Err(errno) => return Ok(self.not_read(walked, errno)),
         };
         let xattrs = match self.store.opener.xattrs(walked) {
             Ok(xattrs) => xattrs,
@@ -248,7 +249,8 @@ impl Merge<'_> {
 }
 
 fn is_as_it_was(before: &Status, after: &Status) -> bool {
-    (before.size, before.mtime, before.ctime) == (after.size, after.mtime, after.ctime)
+    let identity = |s: &Status| (s.kind, s.device, s.inode, s.size, s.mtime, s.ctime);
+    identity(before) == identity(after)
 }
 
 fn is_same_but_for_place(new: &Entry, old: &Entry) -> bool {

@@ -5,7 +5,7 @@ use super::parent::Parent;
 use super::store::Store;
 use crate::cache::{CacheWriter, LayerInfo};
 use crate::error::{Error, Result};
-use crate::format::page::{Line, ListRow, Names, encode_header, encode_line, encode_list};
+use crate::format::page::{Expected, Line, ListRow, Names, encode_header, encode_line, encode_list};
 use crate::format::table::BlobKind;
 use crate::format::{OVERLAYS_MAX, PAGE_BYTES, PAGE_CUT, PAGE_MAX, PAGE_MIN, order, path_hash};
 use crate::id::{BlobId, Digest};
@@ -89,6 +89,7 @@ struct LayerWriter {
     numbers: Vec<u32>,
     names: Names,
     digests: Vec<Digest>,
+    expected: Expected,
     first: Vec<u8>,
     lines: usize,
 }
@@ -102,7 +103,7 @@ impl LayerWriter {
             store.names.add_to(&mut self.names, &entry.meta);
             entry.kind.for_each_blob(|blob| *blob = self.page_number(store, *blob));
         }
-        encode_line(&mut self.text, &line);
+        encode_line(&mut self.text, &line, &mut self.expected);
         self.digests.extend(line.digest());
         self.lines += 1;
         let at_cut = self.lines >= PAGE_MIN && path_hash(line.path()).is_multiple_of(PAGE_CUT);

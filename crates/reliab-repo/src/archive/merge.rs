@@ -106,7 +106,8 @@ impl<'a> Merge<'a> {
         while let Some(item) = walk.next_if(|item| is_before(item, end)) {
             self.item(item, &mut old)?;
         }
-        old.try_for_each(|entry| self.gone(&entry))
+        old.for_each(|entry| self.gone(&entry));
+        Ok(())
     }
 
     fn is_unchanged(
@@ -194,24 +195,26 @@ impl<'a> Merge<'a> {
             Err(failed) => &failed.path,
         };
         while let Some(entry) = old.next_if(|old| order::compare(&old.entry.path, path).is_lt()) {
-            self.gone(&entry)?;
+            self.gone(&entry);
         }
         match item {
             Ok(walked) => {
                 let same = old.next_if(|old| old.entry.path == walked.path);
                 self.walked(&walked, same)
             }
-            Err(failed) => self.unreadable(&failed.path, &failed.error),
+            Err(failed) => {
+                self.unreadable(&failed.path, &failed.error);
+                Ok(())
+            }
         }
     }
 
-    fn unreadable(&mut self, path: &[u8], error: &std::io::Error) -> Result<()> {
+    fn unreadable(&mut self, path: &[u8], error: &std::io::Error) {
         if error.kind() == std::io::ErrorKind::NotFound {
             self.store.note(path, "vanished while it was read");
         } else {
             self.store.source_error(path, error);
         }
-        Ok(())
     }
 
     fn walked(&mut self, walked: &Walked, old: Option<CachedEntry>) -> Result<()> {
@@ -232,12 +235,14 @@ impl<'a> Merge<'a> {
                 std::path::Path::new(crate::format::escape::escape(&walked.path).as_ref()),
                 "is a socket; sockets are not backed up",
             );
-            return old.map_or(Ok(()), |old| self.gone(&old));
+            old.iter().for_each(|old| self.gone(old));
+            return Ok(());
         }
-        match self.read(walked, old.as_ref())? {
-            Some(new) => self.changed(new, old),
-            None => old.map_or(Ok(()), |old| self.gone(&old)),
+        if let Some(new) = self.read(walked, old.as_ref())? {
+            return self.changed(new, old);
         }
+        old.iter().for_each(|old| self.gone(old));
+        Ok(())
     }
 
     /// Adds an entry that was looked at again, which may turn out to be as it was.
@@ -258,18 +263,17 @@ impl<'a> Merge<'a> {
         self.store.push(&new)
     }
 
-    fn gone(&mut self, old: &CachedEntry) -> Result<()> {
+    fn gone(&mut self, old: &CachedEntry) {
         self.store.stats.gone += 1;
         self.store.forget_blocks(&old.entry);
         let path = &old.entry.path;
         if let Some(Line::GoneTree(tree)) = self.outcome.gone.last()
             && order::is_within(path, tree)
         {
-            return Ok(());
+            return;
         }
         let line = if old.entry.is_dir() { Line::GoneTree(path.clone()) } else { Line::Gone(path.clone()) };
         self.outcome.gone.push(line);
-        Ok(())
     }
 
     pub(super) fn stop_if_asked(&self) -> Result<()> {

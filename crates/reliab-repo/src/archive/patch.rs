@@ -240,7 +240,7 @@ impl<'a> Overlay<'a> {
     fn push(&mut self, extent: Extent) {
         match self.extents.last_mut() {
             Some(last) if last.blob == extent.blob && last.offset + last.len == extent.offset => {
-                last.len += extent.len
+                last.len += extent.len;
             }
             _ if extent.len == 0 => {}
             _ => self.extents.push(extent),

@@ -142,7 +142,7 @@ pub(super) fn xattrs_of(file: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
     read_xattrs(list, get)
 }
 
-/// The kernel's limits: XATTR_LIST_MAX and XATTR_SIZE_MAX (xattr(7)).
+/// The kernel's limits: `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` (xattr(7)).
 const XATTR_MAX: usize = 65_536;
 
 fn read_xattrs(
@@ -183,7 +183,7 @@ fn is_kept(name: &[u8]) -> bool {
     !name.is_empty() && name != b"security.selinux"
 }
 
-/// Data segments of an open file of `size` bytes; `None` if it has no holes (lseek(2), SEEK_DATA).
+/// Data segments of an open file of `size` bytes; `None` if it has no holes (lseek(2), `SEEK_DATA`).
 pub(super) fn segments_of(file: &OwnedFd, size: u64) -> Result<Option<Vec<(u64, u64)>>, Errno> {
     use rustix::fs::SeekFrom::{Data, Hole};
     let mut segments = Vec::new();

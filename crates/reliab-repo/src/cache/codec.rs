@@ -41,10 +41,14 @@ pub(super) fn encode(out: &mut Vec<u8>, cached: &CachedEntry) {
 /// LEB128.
 pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push(0x80 | (value & 0x7f) as u8);
+        out.push(0x80 | low_seven(value));
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_seven(value));
+}
+
+fn low_seven(value: u64) -> u8 {
+    u8::try_from(value & 0x7f).unwrap_or(0)
 }
 
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -14,11 +14,10 @@ const WINDOW: u64 = 256;
 
 /// The key of a content.
 pub(super) fn content_key(digest: &Digest) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = digest.0;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
+    digest.0.first_chunk().map_or(1, |start| u64::from_le_bytes(*start).max(1))
 }
 
-/// The key of an inode: mixed, so that keys are spread evenly (the finalizer of SplitMix64).
+/// The key of an inode: mixed, so that keys are spread evenly (the finalizer of `SplitMix64`).
 pub(super) fn inode_key(device: u64, inode: u64) -> u64 {
     let mut key = inode ^ device.rotate_left(32);
     key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -58,7 +57,7 @@ impl Rows {
     fn slot(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
         // The low bits choose; keys are hashes, so any bits are as good.
-        let mut slot = key as usize & mask;
+        let mut slot = usize::try_from(key & mask as u64).unwrap_or(0);
         while self.slots[slot].0 != key && self.slots[slot].0 != 0 {
             slot = (slot + 1) & mask;
         }

@@ -17,7 +17,7 @@ pub struct Config {
     pub chunker: ChunkerConfig,
 }
 
-/// Parameters of FastCDC v2020, sizes in bytes.
+/// Parameters of `FastCDC` v2020, sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkerConfig {
     /// Smallest chunk.
@@ -26,7 +26,7 @@ pub struct ChunkerConfig {
     pub average: u32,
     /// Largest chunk.
     pub max: u32,
-    /// XORed into the gear table.
+    /// `XORed` into the gear table.
     pub seed: u64,
 }
 

@@ -15,10 +15,10 @@ pub const VERSION: u32 = 1;
 /// Files of this size or more, in bytes, are cut into chunks of their own.
 pub const LARGE_FILE: u64 = 512 * 1024;
 
-/// A bundle of this many bytes may be closed at a content-defined place.
-pub const BUNDLE_MIN: usize = 1 << 20;
+/// A bundle of this many bytes may be closed at a content-defined place. Near zstd's window at level 3, 2 MiB.
+pub const BUNDLE_MIN: usize = 7 << 18;
 /// A bundle of this many bytes is closed.
-pub const BUNDLE_MAX: usize = 2 << 20;
+pub const BUNDLE_MAX: usize = 5 << 19;
 /// Above `BUNDLE_MIN` one path in this many closes the bundle.
 pub const BUNDLE_CUT: u64 = 64;
 

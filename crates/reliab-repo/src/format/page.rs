@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp};
+use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp, Xattr};
 use super::escape::{escape, is_well_formed, unescape};
 use super::{Malformed, order};
 use crate::id::{BlobId, Digest};
@@ -32,6 +32,7 @@ impl Names {
 }
 
 /// A line of a page: an entry, or in an overlay one that is gone.
+#[expect(clippy::large_enum_variant, reason = "nearly all lines are entries")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// The entry as it is now.
@@ -75,7 +76,8 @@ pub struct Page {
 pub fn encode_page(page: &Page) -> String {
     let digests: Vec<Digest> = page.lines.iter().filter_map(Line::digest).collect();
     let mut text = encode_header(&page.blobs, &page.names, &digests);
-    page.lines.iter().for_each(|line| encode_line(&mut text, line));
+    let mut expected = Expected::default();
+    page.lines.iter().for_each(|line| encode_line(&mut text, line, &mut expected));
     text
 }
 
@@ -115,19 +117,42 @@ fn put(text: &mut String, args: std::fmt::Arguments<'_>) {
     text.write_fmt(args).unwrap_or_default();
 }
 
-/// Appends a line.
-pub fn encode_line(text: &mut String, line: &Line) {
+/// Where the next record of each bundle would stand if it came right behind the last one.
+#[derive(Default)]
+pub struct Expected(BTreeMap<u32, u32>);
+
+impl Expected {
+    /// True if the record stands where it is expected; from now on the next one is expected behind it.
+    fn is_next(&mut self, place: Place, size: u64) -> bool {
+        let end = record_end(place.offset, size);
+        self.0.insert(place.blob, end) == Some(place.offset)
+    }
+
+    /// The offset of a record that is not told.
+    fn next(&self, blob: u32) -> Option<u32> {
+        self.0.get(&blob).copied()
+    }
+}
+
+/// Offset behind a record without extended header.
+fn record_end(offset: u32, size: u64) -> u32 {
+    let len = size.saturating_add(512).checked_next_multiple_of(512).and_then(|len| u32::try_from(len).ok());
+    len.and_then(|len| offset.checked_add(len)).unwrap_or(u32::MAX)
+}
+
+/// Appends a line; `expected` is that of its page.
+pub fn encode_line(text: &mut String, line: &Line, expected: &mut Expected) {
     let gone = |text: &mut String, path: &[u8], word| {
         put(text, format_args!("{{\"path\":\"{}\",\"type\":\"{word}\"}}\n", escape(path)));
     };
     match line {
-        Line::Entry(entry) => encode_entry(text, entry),
+        Line::Entry(entry) => encode_entry(text, entry, expected),
         Line::Gone(path) => gone(text, path, "gone"),
         Line::GoneTree(path) => gone(text, path, "gone-tree"),
     }
 }
 
-fn encode_entry(text: &mut String, entry: &Entry) {
+fn encode_entry(text: &mut String, entry: &Entry, expected: &mut Expected) {
     let meta = &entry.meta;
     text.push_str("{\"path\":\"");
     text.push_str(&escape(&entry.path));
@@ -147,12 +172,12 @@ fn encode_entry(text: &mut String, entry: &Entry) {
     encode_special(text, &entry.kind);
     encode_xattrs(text, entry);
     match &entry.kind {
-        Kind::File(content) => encode_content(text, &entry.path, content),
+        Kind::File(content) => encode_content(text, &entry.path, content, expected),
         Kind::Dir(place)
         | Kind::Symlink(place, _)
         | Kind::Fifo(place)
         | Kind::Char(place, ..)
-        | Kind::Block(place, ..) => encode_place(text, *place),
+        | Kind::Block(place, ..) => encode_place(text, *place, 0, expected),
     }
     text.push_str("}\n");
 }
@@ -188,14 +213,18 @@ fn encode_xattrs(text: &mut String, entry: &Entry) {
     text.push('}');
 }
 
-fn encode_place(text: &mut String, place: Place) {
-    put(text, format_args!(",\"at\":[{},{}]", place.blob, place.offset));
+fn encode_place(text: &mut String, place: Place, size: u64, expected: &mut Expected) {
+    if expected.is_next(place, size) {
+        put(text, format_args!(",\"at\":[{}]", place.blob));
+    } else {
+        put(text, format_args!(",\"at\":[{},{}]", place.blob, place.offset));
+    }
 }
 
-fn encode_content(text: &mut String, path: &[u8], content: &Content) {
+fn encode_content(text: &mut String, path: &[u8], content: &Content, expected: &mut Expected) {
     put_number(text, ",\"size\":", content.size);
     match &content.data {
-        Data::Record(place) => encode_place(text, *place),
+        Data::Record(place) => encode_place(text, *place, content.size, expected),
         Data::Large(large) => encode_large(text, large),
     }
     if let Some(was) = &content.was {
@@ -283,7 +312,7 @@ struct RawEntry<'a> {
     #[serde(default)]
     xattrs: BTreeMap<&'a str, &'a str>,
     size: Option<u64>,
-    at: Option<(u32, u32)>,
+    at: Option<Vec<u32>>,
     head: Option<u32>,
     chunks: Option<Vec<u32>>,
     extents: Option<Vec<(u32, u32, u32)>>,
@@ -306,8 +335,11 @@ pub fn decode_page(text: &[u8]) -> Result<Page, Malformed> {
     let parse_id = |id: &String| BlobId::parse(id).ok_or_else(|| Malformed(format!("bad blob id {id:?}")));
     let blobs = raw.blobs.iter().map(parse_id).collect::<Result<Vec<_>, _>>()?;
     let names = Names { users: decode_names(raw.users)?, groups: decode_names(raw.groups)? };
-    let mut lines =
-        rest.lines().map(|line| decode_line(line, blobs.len())).collect::<Result<Vec<_>, Malformed>>()?;
+    let mut expected = Expected::default();
+    let mut lines = rest
+        .lines()
+        .map(|line| decode_line(line, blobs.len(), &mut expected))
+        .collect::<Result<Vec<_>, Malformed>>()?;
     set_digests(&mut lines, &raw.blake3)?;
     if lines.windows(2).any(|pair| order::compare(pair[0].path(), pair[1].path()).is_ge()) {
         return Err(Malformed::new("the page is not sorted"));
@@ -334,7 +366,7 @@ fn set_digests(lines: &mut [Line], digests: &str) -> Result<(), Malformed> {
     if digests.next().is_none() { Ok(()) } else { Err(bad()) }
 }
 
-fn decode_line(line: &str, blobs: usize) -> Result<Line, Malformed> {
+fn decode_line(line: &str, blobs: usize, expected: &mut Expected) -> Result<Line, Malformed> {
     let raw: RawEntry<'_> = serde_json::from_str(line).map_err(Malformed::new)?;
     let path = unescape(raw.path)?;
     if !is_well_formed(&path) {
@@ -348,7 +380,11 @@ fn decode_line(line: &str, blobs: usize) -> Result<Line, Malformed> {
     let bad = |what: &str| Malformed(format!("entry {:?}: {what}", raw.path));
     let meta = decode_meta(&raw).ok_or_else(|| bad("bad mode, time or links"))?;
     let xattrs = decode_xattrs(&raw)?;
-    let mut kind = decode_kind(&raw)?.ok_or_else(|| bad("fields do not fit its type"))?;
+    let place = match raw.at.as_deref() {
+        None => None,
+        Some(at) => Some(decode_place(at, raw.size, expected).ok_or_else(|| bad("bad place"))?),
+    };
+    let mut kind = decode_kind(&raw, place)?.ok_or_else(|| bad("fields do not fit its type"))?;
     let mut in_table = true;
     kind.for_each_blob(|blob| in_table &= (*blob as usize) < blobs);
     if !in_table {
@@ -369,15 +405,25 @@ fn decode_meta(raw: &RawEntry<'_>) -> Option<Meta> {
     Some(Meta { mode, uid: raw.uid, gid: raw.gid, mtime, ctime, inode: raw.inode, links })
 }
 
-fn decode_xattrs(raw: &RawEntry<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+fn decode_xattrs(raw: &RawEntry<'_>) -> Result<Vec<Xattr>, Malformed> {
     let decode =
         |(name, value): (&&str, &&str)| Ok((unescape(name)?, BASE64.decode(value).map_err(Malformed::new)?));
     raw.xattrs.iter().map(decode).collect()
 }
 
+/// Where a record is; what is not told is where it is expected.
+fn decode_place(at: &[u32], size: Option<u64>, expected: &mut Expected) -> Option<Place> {
+    let place = match *at {
+        [blob, offset] => Place { blob, offset },
+        [blob] => Place { blob, offset: expected.next(blob)? },
+        _ => return None,
+    };
+    expected.is_next(place, size.unwrap_or(0));
+    Some(place)
+}
+
 /// `None` where the fields do not fit the type.
-fn decode_kind(raw: &RawEntry<'_>) -> Result<Option<Kind>, Malformed> {
-    let place = raw.at.map(|(blob, offset)| Place { blob, offset });
+fn decode_kind(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Kind>, Malformed> {
     let target = raw.target.map(unescape).transpose()?;
     Ok(match (raw.r#type, place, target, raw.rdev) {
         ("file", place, None, None) => decode_content(raw, place)?.map(Kind::File),

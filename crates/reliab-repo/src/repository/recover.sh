@@ -168,7 +168,7 @@ BEGIN {
 	for (i = 1; i < 256; i++)
 		if (i < 32 || i > 126 || i == 34 || i == 37 || i == 92) CH[sprintf("%02X", i)] = sprintf("%c", i)
 }
-function die(message) { print "recover.sh: " message > "/dev/stderr"; close("/dev/stderr"); exit 4 }
+function die(message) { gsub("[\001-\037\177]", "?", message); print "recover.sh: " message > "/dev/stderr"; close("/dev/stderr"); exit 4 }
 # The bytes of an escaped path. An escape that is not allowed (such as %2F or %00) makes it malformed.
 function raw(s,  t, i, h) {
 	if (!index(s, "%")) return s
@@ -304,11 +304,12 @@ locate() {
 		BEGIN {
 			wanted = ENVIRON["WANTED"]; found = ENVIRON["FOUND"]; lost = W "/lost"
 			while ((getline l < (W "/bad")) > 0) bad[l] = 1
-			while ((getline l < (W "/packs")) > 0) if (!(l in bad)) { n = split(l, p, "/"); there[p[n]] = 1 }
+			while ((getline l < (W "/packs")) > 0) { n = split(l, p, "/"); there[p[n]] = !(l in bad) }
 			while ((getline l < wanted) > 0) { split(l, p, " "); number[++count] = p[1]; id[count] = p[2]; want[p[2]] = 1 }
 			printf "" > found; printf "" > lost
 		}
-		$1 == "pack" { use = ($2 in there); pack = substr($2, 1, 2) "/" $2; offset = 0; next }
+		$1 == "pack" { absent = !($2 in there); use = !absent && there[$2]; pack = substr($2, 1, 2) "/" $2; offset = 0; next }
+		absent && ($2 in want) && is_id(substr(pack, 4)) { gone[$2] = pack }
 		use {
 			if (!is_number($3) || !is_number($4)) { use = 0; next }
 			if (($2 in want) && !($2 in place)) place[$2] = pack " " offset " " $3 " " $4
@@ -316,8 +317,16 @@ locate() {
 		}
 		END {
 			for (i = 1; i <= count; i++)
-				if (id[i] in place) print number[i], place[id[i]] > found; else print number[i], id[i] > lost
+				if (id[i] in place) print number[i], place[id[i]] > found
+				else {
+					print number[i], id[i] > lost
+					if (id[i] in gone) print "missing: packs/" gone[id[i]] > (W "/gone")
+				}
 		}' "$W/index" || exit 4
+		if [ -f "$W/gone" ]; then
+			sort -u "$W/gone" >&2
+			rm -f "$W/gone"
+		fi
 		[ "$CHECK" = 1 ] || return 0
 		awk '!second { done[$0] = 1; next }
 			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$2" >"$W/unchecked"
@@ -378,7 +387,7 @@ read_snapshots() {
 	while read -r name; do
 		printf '%s\n' "$name"
 		cat "$REPO/$name"
-	done <"$W/snapshot.good" | tr -d '\0\t' | awk '
+	done <"$W/snapshot.good" | tr -d '\000-\011\013-\037\177' | awk '
 	function text(v) { sub(/,$/, "", v); gsub(/^"|"$/, "", v); return v }
 	function words(v) { sub(/,$/, "", v); gsub(/^\["?|"?\]$/, "", v); gsub(/","/, ", ", v); return v }
 	/^snapshots\/[0-9a-f]+$/ { id = substr($0, 11); time = host = paths = tags = ""; errors = 0 }
@@ -432,6 +441,10 @@ open_snapshot() {
 	if [ "$1" = latest ]; then
 		ID=$(awk -F '\t' '{ id = $2 } END { print id }' "$W/snapshots")
 		[ -n "$ID" ] || die 1 "there is no readable snapshot in $REPO"
+		if [ -s "$W/snapshot.bad" ] && [ "$KEEP" = 0 ]; then
+			die 4 "the damaged snapshot may be the latest. Name the one you want (\`sh recover.sh list\` shows them);
+with --keep-going, latest is the latest that is readable"
+		fi
 	else
 		found=$(awk -F '\t' -v id="$1" 'index($2, id) == 1 { print $2 }' "$W/snapshots")
 		case $found in
@@ -537,11 +550,23 @@ choose another snapshot, or use --keep-going to restore what is left"
 #   totals               figures
 SELECT='
 # Reads the next entry of a layer.
+# PLACE[k]: bundle and offset of a record. Where the line tells no offset, it stands right behind the record before it.
+function place(k, l,  i, at, size, next_key) {
+	i = index(l, ",\"at\":[")
+	if (!i) return
+	at = substr(l, i + 7); split(substr(at, 1, index(at, "]") - 1), AT, ",")
+	next_key = k " " PAGES[k] " " AT[1]
+	if (AT[2] == "") AT[2] = NEXT[next_key]
+	PLACE[k] = AT[1] "," AT[2]
+	i = index(l, ",\"size\":")
+	size = i ? substr(l, i + 8) + 511 : 511
+	NEXT[next_key] = sprintf("%.0f", AT[2] + 512 + size - size % 512)
+}
 function advance(k,  l, i, p, r) {
 	while ((getline l < FILE[k]) > 0) {
 		if (substr(l, 1, 9) != "{\"path\":\"") {
 			if (substr(l, 1, 19) != "{\"page\":1,\"blobs\":[") die("a page of the manifest cannot be understood")
-			HEAD[k] = l
+			HEAD[k] = l; PAGES[k]++
 			continue
 		}
 		p = substr(l, 10); i = index(p, "\""); p = substr(p, 1, i - 1)
@@ -551,6 +576,7 @@ function advance(k,  l, i, p, r) {
 		r = key(r)
 		if (LIVE[k] > 1 && r <= KEY[k]) die("the manifest is not sorted, near " p)
 		LIVE[k] = 2; TEXT[k] = l; PATH[k] = p; KEY[k] = r
+		place(k, l)
 		l = substr(l, i + 19); TYPE[k] = substr(l, 1, index(l, "\"") - 1)
 		return
 	}
@@ -654,7 +680,7 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 # KIND: f a file; x a folder with attributes, y something else with attributes; o something else without, which
 # needs no record and is only taken along where it stands between files
 function small(k, rank, kind, size, odd, p, was,  at) {
-	split(substr(S["at"], 3), at, /[],]/)
+	split(PLACE[k], at, ",")
 	again = ("restamp" in S) ? 1 : 0
 	if (!is_number(at[1]) || !is_number(at[2])) die("the manifest cannot be understood, near " p)
 	at[1] = kind == "o" ? blob(k, at[1]) : need(k, at[1])
@@ -809,6 +835,7 @@ choose_tar() {
 	TAR_FLAGS="$PLAIN_FLAGS $ATTRIBUTE_FLAGS"
 	export ROOT PLAIN
 	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
+	[ "$(find "$W/probe" -type f -links 1 2>/dev/null)" ] || die 1 "this find knows no -links; install findutils"
 }
 
 # Extracts a tar stream into the current folder.
@@ -816,11 +843,11 @@ untar() {
 	set -f
 	# shellcheck disable=SC2086 # the flags are words
 	if [ "$KIND" = bsd ]; then
-		# It complains of names that are not UTF-8, and extracts them all the same.
+		# It complains of names that are not UTF-8, and extracts them all the same; and of attributes for root only.
 		{ LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f - 2>&1 >&3 || :; } 3>/dev/null | tr -d '\0' |
-			awk '!/converted from UTF-8|Error exit delayed/ { print; n++ } END { exit n > 0 }' >&2
+			awk '/converted from UTF-8|Error exit delayed/ { next } { print } !/Cannot restore extended/ { n++ } END { exit n > 0 }' >&2
 	else
-		LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -
+		(umask 0 && LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -)
 	fi || fail "$TAR reported errors (see above)"
 	set +f
 }
@@ -829,7 +856,7 @@ untar() {
 # one is its length or more. With STEP=measure prints the records for which that leaves a doubt (may it have a pax
 # header?), with STEP=write writes the commands that put the files together:
 #   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
-#   attributes), ops.m (files by hand), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
+#   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
 BUNDLES='
 function missing(p) { print "path " p >> MISSING }
 # Scratch folders: the first in which this path is free, so that old names never meet.
@@ -955,6 +982,11 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
 	}
 	if (!hand) {
 		if (padding) { close_group(s); print "zeros " padding > (W "/ops." s) }
+		# Not every tar makes the hole at the end of a file.
+		if (BIG[12] && SO[segments] + SL[segments] < size) {
+			print "PLACE=" quoted(raw(p)) "; holes " size > (W "/ops.t")
+			if (!BIG[8]) restamp(p, BIG[4], BIG[5], BIG[6], BIG[7])
+		}
 		return
 	}
 	close_group(s)
@@ -987,9 +1019,9 @@ BEGIN {
 	if (STEP == "write") {
 		while ((getline l < (W "/large")) > 0) {
 			m = split(l, f, TAB)
-			if (f[1] == "L") { if (big) large_file(); big = split(l, BIG, TAB); pieces = segments = 0 }
+			if (f[1] == "L") { if (big) large_file(); big = split(l, BIG, TAB); pieces = segments = SO[0] = SL[0] = 0 }
 			else if (f[1] == "p") { PB[++pieces] = f[2]; PO[pieces] = f[3] + 0; PL[pieces] = f[4] == "" ? "" : f[4] + 0 }
-			else { SO[++segments] = f[2]; SL[segments] = f[3] + 0 }
+			else { SO[++segments] = f[2] + 0; SL[segments] = f[3] + 0 }
 		}
 		if (big) large_file()
 		for (s in OPEN) { put_range(s); print "} | unz" > (W "/ops." s) }
@@ -1100,13 +1132,15 @@ function stamp(s,  days, rest, era, doe, yoe, doy, mp, y, m) {
 '
 
 # Writes restamp.sh: chown, chmod and touch for lines "WHAT VALUE PATH", many at a time.
+# shellcheck disable=SC2016 # the $W in it is for the commands that it writes
 RESTAMPS='
 BEGIN {
 	FS = OFS = TAB; OUT = W "/restamp.sh"; LIMIT = ENVIRON["LIMIT"] + 0
 	while ((getline l) > 0) {
 		split(l, f, TAB); r = raw(f[3])
-		if (f[1] == 3) f[2] = stamp(f[2] + 0)
-		command = (f[1] == 1 ? "chown -h " : f[1] == 2 ? "chmod " : "touch -h -t ") f[2]
+		# A touch that takes mktime at its word cannot say one second before 1970; it can copy it.
+		if (f[1] == 3) f[2] = f[2] == -1 ? "-r \"$W/before1970\"" : "-t " stamp(f[2] + 0)
+		command = (f[1] == 1 ? "chown -h " : f[1] == 2 ? "chmod " : "touch -h ") f[2]
 		if (length(r) <= LIMIT) { batch(OUT, command, r); continue }
 		if (f[4] == "link") continue # deep.sh does these
 		flush_batch(OUT)
@@ -1124,6 +1158,10 @@ restamp() {
 		if ($1 != "link") print 2, $1, $5, $1
 		print 3, $4, $5, $1
 	}' "$1" | sort | awk "$AWKLIB$STAMPS$RESTAMPS"
+	if [ ! -f "$W/before1970" ]; then
+		printf '0\t%s/before1970\t600\t0\t0\t-1\n' "$SCRATCH" >"$W/before"
+		make_entries before
+	fi
 	run restamp.sh
 }
 not_set() { fail "some owners, modes or times could not be set (see above)"; }
@@ -1193,8 +1231,9 @@ make_entries() {
 	done
 }
 
-# Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end.
-remove_links() { find . -type l -exec rm -f {} + 2>/dev/null; }
+# Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end. (No
+# record is a hard link; one that is came from a forged repository.)
+remove_links() { find . \( -type l -o -type f -links +1 \) -exec rm -f {} + 2>/dev/null; }
 
 # The records of some bundles that may have a pax header: reads which do, and how long it is.
 measure() {
@@ -1269,7 +1308,7 @@ restore() {
 	read -r files dirs links others bytes devices expected <"$W/totals"
 	if [ -s "$W/missing" ] && [ "$KEEP" = 0 ]; then
 		awk '$1 == "path" { print "lost: " substr($0, 6); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
-		die 4 "$lost paths cannot be restored, because of what is damaged or missing above. Nothing was written.
+		die 4 "$(awk '$1 == "path" { n++ } END { print n }' "$W/missing") paths cannot be restored, because of what is damaged or missing above. Nothing was written.
 Use --keep-going to restore everything else, or choose another snapshot"
 	fi
 	[ "$bad_records" = 0 ] || say "recover.sh: $bad_records records do not fit the manifest"
@@ -1319,6 +1358,7 @@ Use --keep-going to restore everything else, or choose another snapshot"
 		rm -rf "$W/copy"
 	fi
 	run ops.m
+	run ops.t
 	# Metadata that is newer than the record.
 	restamp "$W/restamp"
 	# Links and specials; then folders, the deepest first.
@@ -1329,16 +1369,33 @@ Use --keep-going to restore everything else, or choose another snapshot"
 		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special" >"$W/links"
 		restamp "$W/links"
 	fi
+	# Counted now, while all folders can be read.
+	found=$(find . 2>/dev/null | awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1 { n++ } END { print n + 0 }')
 	extract ops.x
 	REVERSE=1
 	make_entries dirs
+	if [ "$KIND$ROOT" = plain0 ]; then
+		# For who is not root it leaves modes of folders as they are.
+		awk "$AWKLIB"'BEGIN {
+			OUT = W "/modes.sh"; while ((getline l) > 0) line[++n] = l
+			for (; n > 0; n--) {
+				split(line[n], f, TAB); r = raw(f[2])
+				if (length(r) <= ENVIRON["LIMIT"] + 0) batch(OUT, "chmod " f[3], r)
+			}
+			flush_batch(OUT)
+		}' <"$W/dirs"
+		run modes.sh
+	fi
 	run deep.sh
 	if [ -s "$W/attributes" ]; then
 		if command -v setfattr >/dev/null; then
-			awk "$AWKLIB"'{
-				split($0, f, TAB); r = raw(f[1]); command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
+			awk "$AWKLIB"'
+			!second { if (sub(/^path /, "")) lost[$0] = 1; next }
+			{
+				split($0, f, TAB); r = raw(f[1]); if ((f[1] in lost) || f[3] ~ "[^A-Za-z0-9+/=]") next
+				if (f[2] !~ /^user[.]/ && ENVIRON["ROOT"] != 1) next; command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
 				print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
-			}' "$W/attributes" >"$W/attributes.sh"
+			}' "$W/missing" second=1 "$W/attributes" >"$W/attributes.sh"
 			run attributes.sh || fail "some extended attributes could not be set"
 		else
 			say "recover.sh: setfattr is not installed, so extended attributes of these are not restored:"
@@ -1354,7 +1411,6 @@ make_dir() { [ -d "$1" ] || mkdir "$1"; }
 finish() {
 	rc=0
 	[ ! -s "$W/failed" ] || rc=1
-	found=$(find . 2>/dev/null | awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1' | awk 'END { print NR }')
 	top=''
 	if [ -f "$W/top" ]; then
 		awk "$AWKLIB$STAMPS$HEADERS" <"$W/top"

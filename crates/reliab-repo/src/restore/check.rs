@@ -119,7 +119,7 @@ impl Comparison<'_> {
     fn below(&self, item: crate::walk::WalkItem, root: &[u8]) -> Option<Walked> {
         let strip = |path: Vec<u8>| match path.strip_prefix(root) {
             _ if root == b"." => path,
-            Some(rest) if rest.is_empty() => b".".to_vec(),
+            Some([]) => b".".to_vec(),
             Some(rest) => rest[1..].to_vec(),
             None => path,
         };

@@ -144,7 +144,7 @@ impl Target {
         for (name, value) in xattrs {
             match set(name, value) {
                 Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {
-                    self.xattrs_skipped.store(true, Ordering::Relaxed)
+                    self.xattrs_skipped.store(true, Ordering::Relaxed);
                 }
                 other => other?,
             }
@@ -223,7 +223,7 @@ impl Target {
         }
         let is_link = matches!(entry.kind, Kind::Symlink(..));
         if !is_link {
-            self.chmod_beneath(&folder, &name, self.mode(meta))?;
+            chmod_beneath(&folder, &name, self.mode(meta))?;
         }
         let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
         path.extend_from_slice(name.as_bytes());
@@ -231,16 +231,6 @@ impl Target {
             rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
         })?;
         rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW)
-    }
-
-    /// `chmod` that cannot be led outside: the name is opened without following it, then changed by that handle.
-    fn chmod_beneath(&self, folder: &OwnedFd, name: &CString, mode: Mode) -> std::result::Result<(), Errno> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(folder, name.as_c_str(), flags, Mode::empty())?;
-        if Status::new(&raw_stat(&handle, b"")?).kind == FileType::Symlink {
-            return Err(Errno::LOOP);
-        }
-        rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode)
     }
 
     /// Makes a second name of a file.
@@ -271,4 +261,14 @@ fn probe(root: &OwnedFd) -> std::result::Result<(Status, bool), Errno> {
     let plain = !matches!(rustix::fs::flistxattr(&file, &mut names), Ok(len) if len > 0);
     rustix::fs::unlinkat(root, NAME, AtFlags::empty())?;
     Ok((status?, plain))
+}
+
+/// `chmod` that cannot be led outside: the name is opened without following it, then changed by that handle.
+fn chmod_beneath(folder: &OwnedFd, name: &CString, mode: Mode) -> std::result::Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(folder, name.as_c_str(), flags, Mode::empty())?;
+    if Status::new(&raw_stat(&handle, b"")?).kind == FileType::Symlink {
+        return Err(Errno::LOOP);
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode)
 }

@@ -16,7 +16,7 @@ use super::{Root, Status, WalkError, WalkItem, Walked, join};
 /// Status is asked for this many entries at a time, so that a huge folder costs no more memory than its names.
 pub(super) const PART: usize = 4096;
 
-/// A path longer than this is opened step by step (PATH_MAX is 4096).
+/// A path longer than this is opened step by step (`PATH_MAX` is 4096).
 const PATH_STEP: usize = 2000;
 
 /// A folder's entries in order.
@@ -79,7 +79,6 @@ impl Listing {
                 }
             }
         }
-        drop(entries);
         self.sort();
         if filter.is_cache_folder(&folder) {
             self.rows.retain(|name| name.of(&self.names) == b"CACHEDIR.TAG");

@@ -1,0 +1,1545 @@
+#!/bin/sh
+# recover.sh - gets files back out of a reliab repository, without reliab.
+#
+# Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
+# It never writes into the repository, and never outside the folder that you name.
+# Run `sh recover.sh --help` for how to use it; the file README beside it says what all this is.
+#
+# How it works. Files lie in packs as pieces of tar archives, each piece (blob) a zstd frame. "Pages" say what the
+# entries of a snapshot are and which piece holds their bytes. So: read the index (which blob is where), the snapshot,
+# its lists and pages; merge the pages by path (the newest layer wins); then cut the wanted tar records out of the
+# blobs, join them, and pipe that into tar. Everything that is not a regular file, and every second name of a file, is
+# written from the pages alone, as tar headers made here. docs/format.md of the project describes every byte.
+
+set -u
+unset CDPATH TAR_OPTIONS POSIXLY_CORRECT
+LC_ALL=C TZ=UTC0
+export LC_ALL TZ
+
+usage() {
+	cat <<'END'
+recover.sh - gets files back out of a reliab repository, without reliab.
+
+  sh recover.sh list                                which snapshots there are, the newest last
+  sh recover.sh ls [SNAPSHOT] [PATH]                the paths in a snapshot
+  sh recover.sh restore [SNAPSHOT] TARGET [PATH]    write a snapshot, or one file or folder of it, into TARGET
+  sh recover.sh check                               is every file of the repository still as it was written?
+
+SNAPSHOT is the first letters of an id that `list` shows, or `latest` (also when left out).
+TARGET is a folder that is empty or does not exist yet. PATH is as `ls` shows it.
+
+  -r, --repo DIR    the repository; else the folder that recover.sh stands in
+  --keep-going      restore all that is not damaged, and list the paths that are lost
+  --no-check        do not check checksums first (faster; damage may then go unseen)
+  -h, --help        this text
+
+Examples:
+  sh recover.sh list
+  sh recover.sh restore latest /tmp/rescued
+  sh recover.sh ls 3fa94c01 etc/nginx
+  sh recover.sh restore 3fa94c01 /tmp/rescued etc/nginx/nginx.conf
+  sh /mnt/usb/backup/recover.sh -r /mnt/usb/backup restore /tmp/rescued
+
+Run it as root to get owners, device nodes and all attributes back.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 4 something is missing or damaged.
+END
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die CODE MESSAGE
+die() {
+	code=$1
+	shift
+	say "recover.sh: $*"
+	exit "$code"
+}
+
+misuse() { die 2 "$* (\`sh recover.sh --help\` shows how)"; }
+
+# For what goes wrong inside a pipe: remembered in a file, so that the end of the run can tell.
+fail() {
+	printf '%s\n' "$*" >>"$W/failed"
+	say "recover.sh: $*"
+}
+
+############################################################################################ arguments and tools
+
+REPO='' CHECK=1 KEEP=0 W='' MADE=''
+left=$#
+while [ "$left" -gt 0 ]; do
+	arg=$1
+	shift
+	left=$((left - 1))
+	case $arg in
+	-r | --repo)
+		[ "$left" -gt 0 ] || misuse "$arg wants a folder"
+		REPO=$1
+		shift
+		left=$((left - 1))
+		;;
+	--repo=*) REPO=${arg#--repo=} ;;
+	--no-check) CHECK=0 ;;
+	--keep-going) KEEP=1 ;;
+	-h | --help)
+		usage
+		exit 0
+		;;
+	--)
+		while [ "$left" -gt 0 ]; do
+			set -- "$@" "$1"
+			shift
+			left=$((left - 1))
+		done
+		;;
+	-?*) misuse "unknown option $arg" ;;
+	*) set -- "$@" "$arg" ;;
+	esac
+done
+
+tools() {
+	for tool in awk zstd sort dd head tail tr find; do
+		command -v "$tool" >/dev/null || die 1 "$tool is not installed; install it, then run this again"
+	done
+	if command -v sha256sum >/dev/null; then
+		SHA=sha256sum
+	elif command -v shasum >/dev/null; then
+		SHA='shasum -a 256'
+	elif [ "$CHECK" = 1 ]; then
+		die 1 "neither sha256sum nor shasum is installed; install one, or use --no-check"
+	fi
+}
+
+open_repository() {
+	if [ -z "$REPO" ]; then
+		case $0 in
+		*/*) REPO=${0%/*} ;;
+		*) REPO=. ;;
+		esac
+	fi
+	given=$REPO
+	REPO=$(cd -P -- "$given" 2>/dev/null && pwd -P) || die 1 "there is no folder $given; name the repository with -r"
+	if ! [ -d "$REPO/snapshots" ] || ! [ -d "$REPO/packs" ]; then
+		die 1 "$given holds no reliab repository (no packs and snapshots there); name it with -r"
+	fi
+}
+
+# A folder for notes; $1 says where.
+workspace() {
+	W=$1/.recover-tmp.$$
+	trap cleanup EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	(umask 077 && mkdir "$W") || {
+		trap - EXIT
+		die 1 "cannot write to $1"
+	}
+	mkdir "$W/b"
+	: >"$W/bad"
+	: >"$W/checked"
+	export W
+	printf 'abcdefgh' >"$W/probe"
+	DD_BYTES=0
+	[ "$(dd if="$W/probe" bs=4 iflag=skip_bytes,count_bytes skip=3 count=2 2>/dev/null)" = de ] && DD_BYTES=1
+	if [ "$CHECK" = 1 ]; then
+		config=$(config_state)
+		case $config in
+		good) ;;
+		*) say "recover.sh: repository.json is $config; going on without it (it is not needed to restore)" ;;
+		esac
+	fi
+	encryption=$(sed -n 's/.*"encryption":\([^,]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
+	version=$(sed -n 's/^{"reliab":"repository","version":\([0-9]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
+	[ "${version:-1}" = 1 ] || die 1 "the repository has format version $version; this script reads version 1"
+	[ "${encryption:-null}" = null ] || die 1 "the repository is encrypted; this script cannot read it"
+}
+
+cleanup() {
+	[ -z "$W" ] || rm -rf "$W"
+	[ -z "$MADE" ] || rmdir "$MADE" 2>/dev/null
+}
+
+############################################################################################ awk
+
+# Functions that the awk programs below share. Paths stand in pages with unusual bytes as %XX.
+AWKLIB='
+BEGIN {
+	CONVFMT = OFMT = "%.0f"; Q = sprintf("%c", 39); W = ENVIRON["W"]; TAB = "\t"
+	for (i = 1; i < 256; i++)
+		if (i < 32 || i > 126 || i == 34 || i == 37 || i == 92) CH[sprintf("%02X", i)] = sprintf("%c", i)
+}
+function die(message) { gsub("[\001-\037\177]", "?", message); print "recover.sh: " message > "/dev/stderr"; close("/dev/stderr"); exit 4 }
+# The bytes of an escaped path. An escape that is not allowed (such as %2F or %00) makes it malformed.
+function raw(s,  t, i, h) {
+	if (!index(s, "%")) return s
+	t = ""
+	while ((i = index(s, "%")) > 0) {
+		h = substr(s, i + 1, 2)
+		if (!(h in CH)) { MALFORMED = 1; return "" }
+		t = t substr(s, 1, i - 1) CH[h]
+		s = substr(s, i + 3)
+	}
+	return t s
+}
+# A string that sorts as the path does: component by component.
+function key(r) {
+	if (r == ".") return ""
+	if (r ~ /[\001\002]/) { gsub(/\002/, "\002\002", r); gsub(/\001/, "\002\001", r) }
+	gsub(/\//, "\001", r)
+	return r
+}
+function quoted(s) { if (index(s, Q)) gsub(Q, Q "\\" Q Q, s); return Q s Q }
+function is_id(s) { return length(s) == 64 && s !~ /[^0-9a-f]/ }
+function is_number(s) { return s != "" && length(s) <= 10 && s !~ /[^0-9]/ }
+function parent_of(p) { return sub("/[^/]*$", "", p) ? p : "" }
+function pad(n) { return n + (512 - n % 512) % 512 }
+# Collects names into command lines of a shell script.
+function batch(file, command, name) {
+	if (command != LINE_COMMAND || length(LINE) > 30000) flush_batch(file)
+	LINE_COMMAND = command
+	LINE = LINE " " quoted("./" name)
+}
+function flush_batch(file) {
+	if (LINE != "") print LINE_COMMAND LINE " || not_set" > file
+	LINE = ""
+}
+'
+
+############################################################################################ reading the repository
+
+# Reads names relative to the repository, one a line; prints those whose content does not match the name.
+mismatched() {
+	cat >"$W/names"
+	[ -s "$W/names" ] || return 0
+	# shellcheck disable=SC2086 # SHA may hold options
+	# shellcheck disable=SC2094 # it is only read
+	(cd -P "$REPO" && xargs $SHA) <"$W/names" 2>/dev/null | awk '
+		!second { order[++n] = $0; next }
+		{ file = $2; sub(/^\*/, "", file); parts = split(file, part, "/"); if ($1 == part[parts]) good[file] = 1 }
+		END { for (i = 1; i <= n; i++) if (!(order[i] in good)) print order[i] }' "$W/names" second=1 -
+}
+
+# without FILE1 FILE2: the lines of FILE2 that are not in FILE1.
+without() { awk '!second { not[$0] = 1; next } !($0 in not)' "$1" second=1 "$2"; }
+
+config_state() {
+	[ -f "$REPO/repository.json" ] || {
+		echo missing
+		return
+	}
+	want=$(sed -n 's/.*,"sha256":"\([0-9a-f]*\)"}$/\1/p' "$REPO/repository.json" | tr -d '\0')
+	# shellcheck disable=SC2086 # SHA may hold options
+	got=$(awk '{ i = index($0, ",\"sha256\":\""); printf "%s", substr($0, 1, i - 1); exit }' \
+		"$REPO/repository.json" | $SHA)
+	if [ -n "$want" ] && [ "$want" = "${got%% *}" ]; then echo good; else echo damaged; fi
+}
+
+# Names of files below a folder of the repository ("packs" has one more level), those that are 64 hex digits.
+names_in() {
+	for file in "$REPO/$1"/*; do
+		if [ -d "$file" ]; then
+			for inner in "$file"/*; do
+				[ -f "$inner" ] && printf '%s\n' "$1/${file##*/}/${inner##*/}"
+			done
+		else
+			[ -f "$file" ] && printf '%s\n' "$1/${file##*/}"
+		fi
+	done | awk '{ n = split($0, p, "/"); if (length(p[n]) == 64 && p[n] !~ /[^0-9a-f]/ && (n == 2 || p[2] == substr(p[3], 1, 2))) print }'
+}
+
+# $W/index: "pack ID SIZE", then the lines of its table; $W/packs: the packs that are there.
+read_index() {
+	say "reading the index"
+	names_in packs >"$W/packs"
+	names_in index >"$W/index.names"
+	: >"$W/index.bad"
+	if [ "$CHECK" = 1 ]; then mismatched <"$W/index.names" >"$W/index.bad"; fi
+	: >"$W/index"
+	without "$W/index.bad" "$W/index.names" >"$W/index.good"
+	if [ -s "$W/index.good" ] &&
+		! { (cd -P "$REPO" && xargs cat) <"$W/index.good" | zstd -dcq >"$W/index"; } 2>/dev/null; then
+		# One of them does not decompress: find out which.
+		: >"$W/index"
+		while read -r name; do
+			if zstd -dcq <"$REPO/$name" >"$W/one" 2>/dev/null; then
+				cat "$W/one" >>"$W/index"
+			else
+				printf '%s\n' "$name" >>"$W/index.bad"
+			fi
+		done <"$W/index.good"
+	fi
+	while read -r name; do
+		say "damaged: $name (not needed: its packs are read by their own tables)"
+	done <"$W/index.bad"
+	awk '!second { if ($1 == "pack") known["packs/" substr($2, 1, 2) "/" $2] = 1; next } !($0 in known)' \
+		"$W/index" second=1 "$W/packs" >"$W/orphans"
+	while read -r name; do
+		read_table "$name" || say "damaged: $name (its table of contents cannot be read)"
+	done <"$W/orphans"
+}
+
+# Appends the table at the end of a pack to $W/index.
+read_table() {
+	end=$(tail -c 15 "$REPO/$1" | tr -cd 'a-z0-9 ')
+	case $end in
+	"table "????????) end=${end#table } ;;
+	*) return 1 ;;
+	esac
+	case $end in
+	*[!0-9a-f]*) return 1 ;;
+	esac
+	length=$((0x$end))
+	tail -c $((length + 15)) "$REPO/$1" | head -c "$length" | tr -d '\0' >"$W/table"
+	awk 'NF != 4 || length($2) != 64 || $3 ~ /[^0-9]/ || $4 ~ /[^0-9]/ { bad = 1 } END { exit bad || !NR }' "$W/table" ||
+		return 1
+	printf 'pack %s 0\n' "${1##*/}" >>"$W/index"
+	cat "$W/table" >>"$W/index"
+}
+
+# locate WANTED FOUND: for lines "NUMBER BLOB-ID" finds "NUMBER PACK OFFSET LENGTH UNCOMPRESSED", in the same order.
+# Checks the packs; those that are damaged are not used. What no good pack holds goes to $W/lost.
+locate() {
+	while :; do
+		WANTED=$1 FOUND=$2 awk "$AWKLIB"'
+		BEGIN {
+			wanted = ENVIRON["WANTED"]; found = ENVIRON["FOUND"]; lost = W "/lost"
+			while ((getline l < (W "/bad")) > 0) bad[l] = 1
+			while ((getline l < (W "/packs")) > 0) { n = split(l, p, "/"); there[p[n]] = !(l in bad) }
+			while ((getline l < wanted) > 0) { split(l, p, " "); number[++count] = p[1]; id[count] = p[2]; want[p[2]] = 1 }
+			printf "" > found; printf "" > lost
+		}
+		$1 == "pack" { absent = !($2 in there); use = !absent && there[$2]; pack = substr($2, 1, 2) "/" $2; offset = 0; next }
+		absent && ($2 in want) && is_id(substr(pack, 4)) { gone[$2] = pack }
+		use {
+			if (!is_number($3) || !is_number($4)) { use = 0; next }
+			if (($2 in want) && !($2 in place)) place[$2] = pack " " offset " " $3 " " $4
+			offset += $3
+		}
+		END {
+			for (i = 1; i <= count; i++)
+				if (id[i] in place) print number[i], place[id[i]] > found
+				else {
+					print number[i], id[i] > lost
+					if (id[i] in gone) print "missing: packs/" gone[id[i]] > (W "/gone")
+				}
+		}' "$W/index" || exit 4
+		if [ -f "$W/gone" ]; then
+			sort -u "$W/gone" >&2
+			rm -f "$W/gone"
+		fi
+		[ "$CHECK" = 1 ] || return 0
+		awk '!second { done[$0] = 1; next }
+			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$2" >"$W/unchecked"
+		[ -s "$W/unchecked" ] || return 0
+		count=$(awk 'END { print NR }' "$W/unchecked")
+		[ "$count" -lt 3 ] || say "checking $count packs"
+		cat "$W/unchecked" >>"$W/checked"
+		mismatched <"$W/unchecked" >"$W/new.bad"
+		[ -s "$W/new.bad" ] || return 0
+		cat "$W/new.bad" >>"$W/bad"
+		while read -r name; do
+			say "damaged: $name (its bytes do not match its name)"
+		done <"$W/new.bad"
+	done
+}
+
+# r PACK OFFSET LENGTH: bytes of a pack.
+r() { cut_out "$REPO/packs/$1" "$2" "$3" || fail "cannot read packs/$1"; }
+
+# cut_out FILE OFFSET LENGTH
+cut_out() {
+	if [ "$DD_BYTES" = 1 ]; then
+		dd if="$1" bs=1048576 iflag=skip_bytes,count_bytes skip="$2" count="$3" 2>/dev/null
+	else
+		tail -c +$(($2 + 1)) "$1" | head -c "$3"
+	fi
+}
+
+unz() { zstd -dcq || fail "zstd could not decompress a part of the repository; run \`sh recover.sh check\`"; }
+
+# u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it.
+u() { [ -f "$W/b/$1" ] || r "$2" "$3" "$4" | unz >"$W/b/$1"; }
+c() { cut_out "$W/b/$1" "$2" "$3"; }
+# The same for blobs of which one is needed at a time.
+u0() { r "$1" "$2" "$3" | unz >"$W/b/0"; }
+c0() { cut_out "$W/b/0" "$1" "$2"; }
+# drop NAME...: they are not needed any more. zeros COUNT: that many.
+drop() { (cd "$W/b" && rm -f "$@"); }
+zeros() { head -c "$1" /dev/zero; }
+
+# Runs the commands of a file written by awk.
+run() {
+	# shellcheck disable=SC1090
+	[ ! -f "$W/$1" ] || . "$W/$1"
+}
+
+############################################################################################ snapshots
+
+# $W/snapshots: "TIME ID ..." a line, the oldest first; damaged ones are reported.
+read_snapshots() {
+	names_in snapshots >"$W/snapshot.names"
+	: >"$W/snapshot.bad"
+	if [ "$CHECK" = 1 ]; then mismatched <"$W/snapshot.names" >"$W/snapshot.bad"; fi
+	while read -r name; do
+		say "damaged: $name"
+	done <"$W/snapshot.bad"
+	without "$W/snapshot.bad" "$W/snapshot.names" >"$W/snapshot.good"
+	while read -r name; do
+		printf '%s\n' "$name"
+		cat "$REPO/$name"
+	done <"$W/snapshot.good" | tr -d '\000-\011\013-\037\177' | awk '
+	function text(v) { sub(/,$/, "", v); gsub(/^"|"$/, "", v); return v }
+	function words(v) { sub(/,$/, "", v); gsub(/^\["?|"?\]$/, "", v); gsub(/","/, ", ", v); return v }
+	/^snapshots\/[0-9a-f]+$/ { id = substr($0, 11); time = host = paths = tags = ""; errors = 0 }
+	/^"time":/ { time = text(substr($0, 8)) }
+	/^"host":/ { host = text(substr($0, 8)) }
+	/^"paths":/ { paths = words(substr($0, 9)) }
+	/^"tags":/ { tags = words(substr($0, 8)) }
+	/^"errors":/ { errors = gsub(/"error":"/, "") }
+	/^}/ {
+		# Fractions of a second in full, so that times sort.
+		sub(/Z$/, "", time); if (time !~ /\./) time = time "."
+		time = substr(time "000000000", 1, 29)
+		print time "\t" id "\t" host "\t" paths "\t" tags "\t" errors
+	}' | sort >"$W/snapshots"
+}
+
+list() {
+	workspace "${TMPDIR:-/tmp}"
+	read_snapshots
+	awk -F '\t' '{
+		line = substr($2, 1, 8) "  " substr($1, 1, 10) " " substr($1, 12, 8) " UTC  " $3 "  " $4
+		if ($5 != "") line = line "  [" $5 "]"
+		if ($6) line = line "  (" $6 " sources could not be read)"
+		print line
+	}' "$W/snapshots"
+	[ -s "$W/snapshots" ] || say "there is no readable snapshot in $REPO"
+	[ ! -s "$W/snapshot.bad" ] || exit 4
+}
+
+is_id() {
+	case $1 in
+	*[!0-9a-f]*) return 1 ;;
+	????*) return 0 ;;
+	esac
+	return 1
+}
+
+# True if a word is meant as a snapshot: `latest`, or hexadecimal and the beginning of an id.
+is_snapshot() {
+	[ "$1" = latest ] && return 0
+	is_id "$1" || return 1
+	for file in "$REPO/snapshots/$1"*; do
+		[ -f "$file" ] && return 0
+	done
+	return 1
+}
+
+# Sets ID to the one snapshot that $1 means, and LAYERS to its lists.
+open_snapshot() {
+	read_snapshots
+	if [ "$1" = latest ]; then
+		ID=$(awk -F '\t' '{ id = $2 } END { print id }' "$W/snapshots")
+		[ -n "$ID" ] || die 1 "there is no readable snapshot in $REPO"
+		if [ -s "$W/snapshot.bad" ] && [ "$KEEP" = 0 ]; then
+			die 4 "the damaged snapshot may be the latest. Name the one you want (\`sh recover.sh list\` shows them);
+with --keep-going, latest is the latest that is readable"
+		fi
+	else
+		found=$(awk -F '\t' -v id="$1" 'index($2, id) == 1 { print $2 }' "$W/snapshots")
+		case $found in
+		'')
+			for file in "$REPO/snapshots/$1"*; do
+				[ -f "$file" ] && die 4 "snapshot $1 is damaged; choose another: \`sh recover.sh list\` shows them"
+			done
+			die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them"
+			;;
+		*[!0-9a-f]*) die 2 "several snapshots begin with $1; give more letters of the id" ;;
+		*) ID=$found ;;
+		esac
+	fi
+	say "snapshot $(awk -F '\t' -v id="$ID" \
+		'$2 == id { print substr(id, 1, 8) " of " substr($1, 1, 10) " " substr($1, 12, 8) " UTC: " $4 " on " $3 }' "$W/snapshots")"
+	LAYERS=$(sed -n 's/^"layers":\[\(.*\)\],*$/\1/p' "$REPO/snapshots/$ID" | tr -cd '0-9a-f,' | tr ',' ' ')
+	[ -n "$LAYERS" ] || die 4 "snapshots/$ID names no content; it is damaged. Choose another: \`sh recover.sh list\` shows them"
+}
+
+# Writes $W/pages.0 (the base), $W/pages.1, ...: the manifest of the snapshot, of each layer.
+read_pages() {
+	say "reading the manifest"
+	layer=0
+	: >"$W/wanted"
+	for id in $LAYERS; do
+		printf '%s %s\n' "$layer" "$id" >>"$W/wanted"
+		layer=$((layer + 1))
+	done
+	LAST=$((layer - 1))
+	export LAST
+	locate "$W/wanted" "$W/found"
+	while read -r layer id; do
+		if [ "$KEEP" = 0 ] || [ "$layer" = 0 ]; then
+			die 4 "the list of what is in the snapshot (blob $id) is lost; choose another snapshot"
+		fi
+		say "lost: the changes of layer $layer (blob $id); files may come back as they were before"
+		echo "layer $layer" >>"$W/missing"
+	done <"$W/lost"
+	: >"$W/wanted"
+	layer=0
+	while [ "$layer" -le "$LAST" ]; do
+		: >"$W/list.$layer"
+		layer=$((layer + 1))
+	done
+	while read -r layer pack offset length _; do
+		r "$pack" "$offset" "$length" | unz >"$W/list.$layer"
+	done <"$W/found"
+	# Pages of the base that cannot hold the wanted path are left out.
+	awk "$AWKLIB"'
+	function want(first, next_first, any,  i) {
+		for (i = 1; i <= points; i++) if (first <= point[i] && (any || point[i] < next_first)) return 1
+		return index(first, point[1] "\001") == 1
+	}
+	BEGIN {
+		wanted = W "/wanted"
+		if (ENVIRON["WANT"] != "") {
+			path = ENVIRON["WANT"]
+			do point[++points] = key(path); while ((path = parent_of(path)) != "")
+		}
+		for (layer = 0; layer <= ENVIRON["LAST"]; layer++) {
+			n = 0
+			while ((getline l < (W "/list." layer)) > 0) {
+				id[++n] = substr(l, 1, 64); rest = substr(l, 66); i = index(rest, " ")
+				count[n] = substr(rest, 1, i - 1); first[n] = key(raw(substr(rest, i + 1)))
+				if (!is_id(id[n]) || !is_number(count[n]) || MALFORMED) die("a list of pages cannot be understood")
+			}
+			for (i = 1; i <= n; i++)
+				if (!points || layer || want(first[i], first[i + 1], i == n)) print layer, id[i], count[i] > wanted
+		}
+	}' || exit 4
+	locate "$W/wanted" "$W/found"
+	if [ -s "$W/lost" ]; then
+		[ "$KEEP" = 1 ] || die 4 "pages of the snapshot's manifest are lost with what is damaged above;
+choose another snapshot, or use --keep-going to restore what is left"
+		while read -r layer id; do
+			count=$(awk -v id="$id" '$2 == id { print $3; exit }' "$W/wanted")
+			say "lost: a page of $count entries (blob $id); their paths are not known"
+			echo "page $id" >>"$W/missing"
+		done <"$W/lost"
+	fi
+	layer=0
+	while [ "$layer" -le "$LAST" ]; do
+		# Neighbours in a pack are read in one go.
+		awk -v layer="$layer" 'BEGIN { CONVFMT = OFMT = "%.0f" }
+		function put() { if (pack != "") print "r " pack " " from " " to - from }
+		$1 != layer { next }
+		$2 != pack || $3 != to { put(); pack = $2; from = $3 + 0; to = from }
+		{ to += $4 }
+		END { put() }' "$W/found" >"$W/ops"
+		: >"$W/pages.$layer"
+		[ ! -s "$W/ops" ] || run ops | unz >"$W/pages.$layer"
+		layer=$((layer + 1))
+	done
+	rm -f "$W"/list.*
+}
+
+# Merges the layers by path. With MODE=ls prints the paths; with MODE=restore writes the plan:
+#   dirs, top, special   what is not a regular file, and second names: TYPE PATH MODE UID GID MTIME LINK MAJOR MINOR
+#   mkdirs               folders that are needed but have no entry
+#   small, large         regular files, see below
+#   blobs                NUMBER ID of every blob these need
+#   attributes           PATH NAME VALUE of extended attributes that must be set by hand
+#   totals               figures
+SELECT='
+# Reads the next entry of a layer.
+# PLACE[k]: bundle and offset of a record. Where the line tells no offset, it stands right behind the record before it.
+function place(k, l,  i, at, size, next_key) {
+	i = index(l, ",\"at\":[")
+	if (!i) return
+	at = substr(l, i + 7); split(substr(at, 1, index(at, "]") - 1), AT, ",")
+	next_key = k " " PAGES[k] " " AT[1]
+	if (AT[2] == "") AT[2] = NEXT[next_key]
+	PLACE[k] = AT[1] "," AT[2]
+	i = index(l, ",\"size\":")
+	size = i ? substr(l, i + 8) + 511 : 511
+	NEXT[next_key] = sprintf("%.0f", AT[2] + 512 + size - size % 512)
+}
+function advance(k,  l, i, p, r) {
+	while ((getline l < FILE[k]) > 0) {
+		if (substr(l, 1, 9) != "{\"path\":\"") {
+			if (substr(l, 1, 19) != "{\"page\":1,\"blobs\":[") die("a page of the manifest cannot be understood")
+			HEAD[k] = l; PAGES[k]++
+			continue
+		}
+		p = substr(l, 10); i = index(p, "\""); p = substr(p, 1, i - 1)
+		MALFORMED = 0
+		r = raw(p)
+		if (MALFORMED || (p != "." && ("/" p "/") ~ /\/\.?\.?\//) || p ~ CONTROL) die("the path " p " in the manifest is not allowed")
+		r = key(r)
+		if (LIVE[k] > 1 && r <= KEY[k]) die("the manifest is not sorted, near " p)
+		LIVE[k] = 2; TEXT[k] = l; PATH[k] = p; KEY[k] = r
+		place(k, l)
+		l = substr(l, i + 19); TYPE[k] = substr(l, 1, index(l, "\"") - 1)
+		return
+	}
+	LIVE[k] = 0
+}
+function covered(k, by) { return KEY[k] == CUT[by] || index(KEY[k], CUT[by] "\001") == 1 || CUT[by] == "" }
+function cut_below(k) { if (!HAS_CUT[k] || !covered(k, k)) { HAS_CUT[k] = 1; CUT[k] = KEY[k] } }
+function handle(k,  j) {
+	for (j = k + 1; j <= LAST; j++) if (HAS_CUT[j] && covered(k, j)) return
+	if (TYPE[k] == "gone") return
+	if (TYPE[k] == "gone-tree") { cut_below(k); return }
+	if (TYPE[k] != "dir") {
+		cut_below(k)
+		# Nothing is below what is not a folder. This, and that links are made last, keeps all writing inside TARGET.
+		if (HAS_LEAF && index(KEY[k], LEAF "\001") == 1) die("the path " PATH[k] " lies below a file")
+		HAS_LEAF = 1; LEAF = KEY[k]
+	} else if (HAS_LEAF && index(KEY[k], LEAF "\001") == 1) die("the path " PATH[k] " lies below a file")
+	if (WANT != "" && KEY[k] != WANT && index(KEY[k], WANT "\001") != 1) {
+		if (MODE == "ls" || TYPE[k] != "dir" || index(WANT, KEY[k] "\001") != 1) return
+	} else hits++
+	if (MODE == "ls") print PATH[k] (TYPE[k] == "dir" ? "/" : ""); else plan(k)
+}
+# The number of the i-th blob that a page names.
+function blob(k, i,  id) {
+	id = substr(HEAD[k], 21 + 67 * i, 64)
+	if (!(id in NUMBER)) {
+		if (!is_id(id) || substr(HEAD[k], 85 + 67 * i, 1) != "\"") die("a page of the manifest cannot be understood, near " PATH[k])
+		NUMBER[id] = ++numbers; ID[numbers] = id
+	}
+	return NUMBER[id]
+}
+function need(k, i,  n) { n = blob(k, i); NEED[n] = 1; return n }
+# The digits of a value, as they stand (they may be more than a double holds).
+function number_of(v) { sub(/^:/, "", v); sub(/[^0-9].*/, "", v); return v }
+function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
+	n = split(TEXT[k], F, "\"")
+	split("", S); xattrs = caps = ""
+	for (i = 10; i < n;) {
+		f = F[i]; v = F[i + 1]
+		if (v == ":") { S[f] = F[i + 2]; i += 4 }
+		else if (f == "was") { S[f] = F[i + 2] substr(TEXT[k], 10 + substr(v, 3), length(PATH[k]) - substr(v, 3)); i += 4 }
+		else if (v == ":{") { xattrs = i + 2; for (i += 4; F[i + 1] == ","; i += 4); i += 2 }
+		else { S[f] = v; i += 2 }
+	}
+	p = PATH[k]; t = TYPE[k]
+	mode = S["mode"]; uid = substr(S["uid"], 2) + 0; gid = substr(S["gid"], 2) + 0; mtime = substr(S["mtime"], 3) + 0
+	if (mode == "" || mode ~ /[^0-7]/ || length(mode) > 4) die("the manifest cannot be understood, near " p)
+	if (t != "dir" && (t == "char" || t == "block") && !ROOT) { devices++; return }
+	expected++; if (index(p, "%0A")) expected += gsub(/%0A/, "%0A", p)
+	if (p != ".") {
+		parent = parent_of(p)
+		if (parent != last_parent) {
+			last_parent = parent
+			for (q = parent; q != "" && !(q in DIR); q = parent_of(q)) {
+				DIR[q] = 1; expected++; if (index(q, "%0A")) expected += gsub(/%0A/, "%0A", q)
+				print q > MKDIRS
+			}
+		}
+	}
+	odd = (xattrs != "") || uid > 2097151 || gid > 2097151 || mtime < 0 || mtime > 8589934591 || ("restamp" in S)
+	if (t == "dir") {
+		dirs++
+		DIR[p] = 1
+		print 5, p, mode, uid, gid, mtime > (p == "." ? TOP : DIRS)
+		if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0)
+		else if (xattrs != "" && !PLAIN) small(k, 3, "x", 0, 1, p, "")
+		return
+	}
+	if ("links" in S && number_of(S["links"]) != 1) {
+		link = number_of(S["device"]) ":" number_of(S["inode"])
+		if (link in FIRST) { links++; print 1, p, 0, 0, 0, 0, FIRST[link] > SPECIAL; return }
+		FIRST[link] = p
+	}
+	if (t == "file") {
+		files++; bytes += number_of(S["size"])
+		was = ("was" in S) ? S["was"] : ""
+		if (was != "") {
+			MALFORMED = 0; raw(was)
+			if (MALFORMED || ("/" was "/") ~ /\/\.?\.?\// || was ~ CONTROL) die("the path " was " in the manifest is not allowed")
+		}
+		q = was == "" ? p : was
+		if (length(p) > LIMIT || length(was) > LIMIT || ("restamp" in S)) set_by_hand(k, p, xattrs, length(p) <= LIMIT && length(was) <= LIMIT)
+		if ("at" in S) small(k, was == "" ? 0 : 1, "f", number_of(S["size"]), odd || length(q) > 99 || q ~ UNUSUAL, p, was)
+		else large(k, p)
+		return
+	}
+	others++
+	if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0)
+	else if (xattrs != "" && !PLAIN) { small(k, 4, "y", 0, 1, p, ""); return }
+	split("", parts)
+	if (t == "symlink") print 2, p, mode, uid, gid, mtime, S["target"] > SPECIAL
+	else if (t == "fifo") print 6, p, mode, uid, gid, mtime > SPECIAL
+	else if (t == "char" || t == "block") {
+		split(substr(S["rdev"], 3), parts, /[],]/)
+		f = t == "char" ? 3 : 4
+		print f, p, mode, uid, gid, mtime, "", parts[1] + 0, parts[2] + 0 > SPECIAL
+	} else die("the manifest has an entry of unknown type " t ": " p)
+	small(k, 2, "o", 0, 1, p, "")
+}
+# A line for a record in a bundle, sorted by place: KEY KIND SIZE ODD PATH WAS MODE UID GID MTIME RESTAMP BLOB OFFSET
+# KIND: f a file; x a folder with attributes, y something else with attributes; o something else without, which
+# needs no record and is only taken along where it stands between files
+function small(k, rank, kind, size, odd, p, was,  at) {
+	split(PLACE[k], at, ",")
+	again = ("restamp" in S) ? 1 : 0
+	if (!is_number(at[1]) || !is_number(at[2])) die("the manifest cannot be understood, near " p)
+	at[1] = kind == "o" ? blob(k, at[1]) : need(k, at[1])
+	print sprintf("%08d %08d %d", at[1], at[2], rank), kind, size, odd, p, was, mode, uid, gid, mtime, again, at[1], at[2] > SMALL
+}
+# Lines for a large file: L PATH WAS MODE UID GID MTIME RESTAMP SIZE STORED HEAD SPARSE, then a line a piece:
+# p BLOB OFFSET LENGTH (or p BLOB for a whole one), and s OFFSET LENGTH for segments of data between holes.
+function large(k, p,  v, n, i, stored, sparse, head) {
+	stored = number_of(S["size"]); sparse = 0
+	if ("map" in S) {
+		v = S["map"]; gsub(/[]:}[]/, "", v); n = split(v, SEG, ","); stored = 0; sparse = 1
+		for (i = 2; i <= n; i += 2) stored += SEG[i]
+	}
+	again = ("restamp" in S) ? 1 : 0
+	head = need(k, number_of(S["head"]) + 0)
+	print "L", p, was, mode, uid, gid, mtime, again, number_of(S["size"]), stored, head, sparse > LARGE
+	if ("chunks" in S) {
+		v = S["chunks"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ",")
+		for (i = 1; i <= n; i++) if (PART[i] != "") print "p", need(k, PART[i] + 0) > LARGE
+	} else {
+		v = S["extents"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ",")
+		for (i = 1; i + 2 <= n; i += 3) print "p", need(k, PART[i] + 0), PART[i + 1], PART[i + 2] > LARGE
+	}
+	if (sparse) { v = S["map"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ","); for (i = 1; i + 1 <= n; i += 2) print "s", PART[i], PART[i + 1] > LARGE }
+}
+# Attributes that tar cannot set here, or that chown will take away.
+function set_by_hand(k, p, at, caps_only,  n) {
+	if (at == "") return
+	n = split(TEXT[k], F, "\"")
+	for (; at < n; at += 4) {
+		if (!caps_only || F[at] == "security.capability") print p, F[at], F[at + 2] > ATTRIBUTES
+		if (F[at + 3] != ",") return
+	}
+}
+BEGIN {
+	MODE = ENVIRON["MODE"]; LAST = ENVIRON["LAST"] + 0; ROOT = ENVIRON["ROOT"] + 0; PLAIN = ENVIRON["PLAIN"] + 0
+	LIMIT = ENVIRON["LIMIT"] + 0; WANT = ENVIRON["WANT"] == "" ? "" : key(ENVIRON["WANT"])
+	CONTROL = "[\001-\037\177]"; UNUSUAL = "[^ -$&-~]"
+	OFS = TAB
+	DIRS = W "/dirs"; TOP = W "/top"; MKDIRS = W "/mkdirs"; SPECIAL = W "/special"; SMALL = W "/small"; LARGE = W "/large"
+	ATTRIBUTES = W "/attributes"
+	for (k = 0; k <= LAST; k++) { FILE[k] = W "/pages." k; LIVE[k] = 1; HAS_CUT[k] = 0; advance(k) }
+	for (;;) {
+		best = -1
+		for (k = LAST; k >= 0; k--) if (LIVE[k] && (best < 0 || KEY[k] < KEY[best])) best = k
+		if (best < 0) break
+		handle(best)
+		for (k = LAST; k >= 0; k--) if (k != best && LIVE[k] && KEY[k] == KEY[best]) {
+			if (TYPE[k] == "gone-tree") cut_below(k)
+			advance(k)
+		}
+		advance(best)
+	}
+	if (MODE == "restore") {
+		for (n = 1; n <= numbers; n++) if (n in NEED) print n " " ID[n] > (W "/blobs")
+		print files + 0, dirs + 0, links + 0, others + 0, bytes + 0, devices + 0, expected + 0 > (W "/totals")
+	}
+	if (!hits) exit 3
+}
+'
+
+# select_entries MODE PATH: reads the manifest as far as PATH needs it and runs the program above.
+select_entries() {
+	MODE=$1 WANT=$2
+	while :; do
+		case $WANT in
+		./?*) WANT=${WANT#./} ;;
+		/*) WANT=${WANT#/} ;;
+		*//*) WANT=${WANT%%//*}/${WANT#*//} ;;
+		?*/) WANT=${WANT%/} ;;
+		*) break ;;
+		esac
+	done
+	[ "$WANT" != . ] || WANT=
+	export MODE WANT
+	read_pages
+	code=0
+	awk "$AWKLIB$SELECT" || code=$?
+	if [ "$code" = 3 ]; then
+		[ -n "$WANT" ] || return 0
+		# `ls` shows unusual bytes as %XX: perhaps the path was copied from there.
+		plain=$(printf '%s' "$WANT" | awk "$AWKLIB"'{ t = raw($0); if (!MALFORMED && t != $0) printf "%s.", t }')
+		[ -n "$plain" ] || die 1 "there is no $WANT in the snapshot; \`sh recover.sh ls ${ID%"${ID#????????}"}\` shows what there is"
+		rm -f "$W/dirs" "$W/mkdirs" "$W/blobs"
+		select_entries "$1" "${plain%.}"
+		return
+	fi
+	[ "$code" = 0 ] || exit "$code"
+}
+
+ls_snapshot() {
+	workspace "${TMPDIR:-/tmp}"
+	open_snapshot "$1"
+	read_index
+	select_entries ls "$2"
+	[ ! -s "$W/missing" ] || exit 4
+}
+
+############################################################################################ restore
+
+# Which tar, and what it can do.
+choose_tar() {
+	TAR='' PLAIN=1
+	for tar in ${RECOVER_TAR:-tar gtar gnutar bsdtar}; do
+		command -v "$tar" >/dev/null || continue
+		case $("$tar" --version 2>&1 | head -n 1) in
+		*'GNU tar'*) kind=gnu ;;
+		*bsdtar*) kind=bsd ;;
+		*) kind=plain ;;
+		esac
+		case $kind,$TAR in
+		plain,?*) continue ;;
+		esac
+		TAR=$tar KIND=$kind
+		[ "$kind" = plain ] || break
+	done
+	[ -n "$TAR" ] || die 1 "tar is not installed; install it, then run this again"
+	ROOT=0
+	[ "$(id -u)" != 0 ] || ROOT=1
+	[ "$KIND" = plain ] || PLAIN=0
+	# PLAIN_FLAGS are for headers made here, TAR_FLAGS for records that may bring attributes along.
+	PLAIN_FLAGS='-xp --numeric-owner' ATTRIBUTE_FLAGS='' TAR_LOCALE=C
+	case $KIND in
+	gnu)
+		PLAIN_FLAGS="$PLAIN_FLAGS --warning=no-timestamp"
+		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS --no-same-owner"
+		include='*'
+		[ "$ROOT" = 1 ] || include='user.*'
+		help=$("$TAR" --help)
+		case $help in
+		*--xattrs-include*) ATTRIBUTE_FLAGS="--xattrs --xattrs-include=$include" ;;
+		*) say "recover.sh: this tar is too old to restore extended attributes" ;;
+		esac
+		case $help in
+		*--acls*) ATTRIBUTE_FLAGS="$ATTRIBUTE_FLAGS --acls" ;;
+		esac
+		;;
+	bsd)
+		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS -o"
+		# It wants a UTF-8 locale to read names.
+		for TAR_LOCALE in C.UTF-8 en_US.UTF-8 C; do
+			case $(LC_ALL=$TAR_LOCALE locale charmap 2>/dev/null) in
+			UTF-8) break ;;
+			esac
+		done
+		;;
+	plain)
+		zeros 1024 | "$TAR" -x --numeric-owner -f - 2>/dev/null || PLAIN_FLAGS=-xp
+		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS -o"
+		;;
+	esac
+	TAR_FLAGS="$PLAIN_FLAGS $ATTRIBUTE_FLAGS"
+	export ROOT PLAIN
+	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
+	[ "$(find "$W/probe" -type f -links 1 2>/dev/null)" ] || die 1 "this find knows no -links; install findutils"
+}
+
+# Extracts a tar stream into the current folder.
+untar() {
+	set -f
+	# shellcheck disable=SC2086 # the flags are words
+	if [ "$KIND" = bsd ]; then
+		# It complains of names that are not UTF-8, and extracts them all the same; and of attributes for root only.
+		{ LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f - 2>&1 >&3 || :; } 3>/dev/null | tr -d '\0' |
+			awk '/converted from UTF-8|Error exit delayed/ { next } { print } !/Cannot restore extended/ { n++ } END { exit n > 0 }' >&2
+	else
+		(umask 0 && LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -)
+	fi || fail "$TAR reported errors (see above)"
+	set +f
+}
+
+# Reads the located blobs and the plan of the files, and finds the length of each record: the gap to the next wanted
+# one is its length or more. With STEP=measure prints the records for which that leaves a doubt (may it have a pax
+# header?), with STEP=write writes the commands that put the files together:
+#   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
+#   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
+BUNDLES='
+function missing(p) { print "path " p >> MISSING }
+# Scratch folders: the first in which this path is free, so that old names never meet.
+function root_for(p,  r, q) {
+	for (r = 1;; r++) {
+		if ((r, p) in TAKEN || (r, p) in ABOVE) continue
+		if ((r, parent_of(p)) in ABOVE) break
+		for (q = parent_of(p); q != ""; q = parent_of(q)) if ((r, q) in TAKEN) break
+		if (q == "") break
+	}
+	TAKEN[r, p] = 1
+	for (q = parent_of(p); q != "" && !((r, q) in ABOVE); q = parent_of(q)) ABOVE[r, q] = 1
+	if (r > roots) roots = r
+	return r
+}
+# Whole frames of a stream are joined, and neighbours in a pack read in one go.
+function whole(s, n) {
+	if (!(s in OPEN)) { print "{" > (W "/ops." s); OPEN[s] = 1; PACKED[s] = "" }
+	if (PACKED[s] == PACK[n] && TO[s] == OFFSET[n]) { TO[s] += LENGTH[n]; return }
+	put_range(s)
+	PACKED[s] = PACK[n]; FROM[s] = OFFSET[n]; TO[s] = OFFSET[n] + LENGTH[n]
+}
+function put_range(s) { if (PACKED[s] != "") print "r " PACKED[s] " " FROM[s] " " TO[s] - FROM[s] > (W "/ops." s); PACKED[s] = "" }
+function close_group(s) {
+	if (!(s in OPEN)) return
+	put_range(s)
+	print "} | unz" > (W "/ops." s)
+	delete OPEN[s]
+}
+function is_simple(p) { return length(p) <= 100 && p !~ UNUSUAL }
+function restamp(p, mode, uid, gid, mtime) { print mode, uid, gid, mtime, p > RESTAMP }
+# Where a command puts what it reads.
+function into(p,  r) { r = raw(p); return length(r) > LIMIT ? " | deep " quoted(r) " into" : " >" quoted("./" r) }
+function by_hand(p) { return length(p) > LIMIT }
+
+# One bundle: records 1..count, each with its lines.
+function bundle(  i, j, s, known, streams, size, gap, first, content, count) {
+	known = n in PACK
+	for (i = 1; i <= records; i++) {
+		gap = (i < records ? AT[i + 1] : FULL[n]) - AT[i]
+		size = pad(SIZE[i]) + 512
+		if (known && gap > size && ODD[i]) {
+			if (STEP == "measure") { print n, AT[i]; continue }
+			size += PAX[n, AT[i]]
+		}
+		LEN[i] = size
+		OK[i] = known && gap >= size
+		if (STEP == "measure") continue
+		if (!OK[i]) for (j = 1; j <= LINES[i]; j++) {
+			if (KIND[i, j] == "x") print "attributes " P[i, j] >> MISSING
+			else if (KIND[i, j] != "o") missing(P[i, j])
+		}
+		if (known && !OK[i]) bad_records++
+		if (!OK[i]) continue
+		content = AT[i] + size - pad(SIZE[i])
+		first = 0
+		for (j = 1; j <= LINES[i]; j++) {
+			if (KIND[i, j] == "o") GO[i, 0] = GO[i, 0] + 0
+			else if (KIND[i, j] != "f") { GO[i, KIND[i, j]] = 1; streams = streams " " KIND[i, j] }
+			else if (by_hand(P[i, j]) || by_hand(WAS[i, j]) || (PLAIN && PAX[n, AT[i]] > 0 && !is_simple(WAS[i, j] == "" ? P[i, j] : WAS[i, j]))) {
+				if (n != HAND) { print "u0 " PACK[n] " " OFFSET[n] " " LENGTH[n] > (W "/ops.m"); HAND = n }
+				print "c0 " content " " SIZE[i] into(P[i, j]) > (W "/ops.m")
+				restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
+			} else {
+				if (R[i, j] || (PLAIN && PAX[n, AT[i]] > 0)) restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
+				if (first) { print "F", P[i, j], 777, 0, 0, 0, P[i, first] > COPIES; continue }
+				first = j
+				if (WAS[i, j] == "") { GO[i, 0] = 1; streams = streams " 0" }
+				else {
+					s = root_for(WAS[i, j]); GO[i, s] = 1; streams = streams " " s
+					print 1, P[i, j], 0, 0, 0, 0, ENVIRON["SCRATCH"] "/s" s "/" WAS[i, j] > MOVED
+				}
+			}
+		}
+	}
+	if (STEP == "write" && known) {
+		count = split(streams, STREAM, " "); split("", DONE)
+		for (i = 1; i <= count; i++) if (!(STREAM[i] in DONE)) { DONE[STREAM[i]] = 1; runs(STREAM[i]) }
+	}
+	records = 0; split("", GO); split("", LINES)
+}
+# The runs of records of this bundle that go to stream s.
+function runs(s,  i, n_runs, end) {
+	n_runs = 0; end = -1
+	for (i = 1; i <= records; i++) {
+		if (!((i, s) in GO)) continue
+		if (AT[i] != end) { RUN_FROM[++n_runs] = AT[i]; RUN_NEED[n_runs] = 0 }
+		end = RUN_TO[n_runs] = AT[i] + LEN[i]
+		if (GO[i, s]) RUN_NEED[n_runs] = 1
+	}
+	if (n_runs == 1 && RUN_FROM[1] == 0 && RUN_TO[1] == FULL[n]) { whole(s, n); return }
+	close_group(s)
+	print "u0 " PACK[n] " " OFFSET[n] " " LENGTH[n] > (W "/ops." s)
+	for (i = 1; i <= n_runs; i++) if (RUN_NEED[i]) print "c0 " RUN_FROM[i] " " RUN_TO[i] - RUN_FROM[i] > (W "/ops." s)
+}
+# One large file: its line in BIG, its pieces in PB (blob), PO (offset), PL (length; "" for all).
+function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
+	p = BIG[2]; was = BIG[3]; size = BIG[9] + 0; stored = BIG[10] + 0; head = BIG[11]
+	ok = head in PACK
+	for (i = 1; i <= pieces; i++) if (!(PB[i] in PACK)) ok = 0
+	left = stored
+	for (i = 1; ok && i <= pieces; i++) {
+		if (PL[i] == "") { PO[i] = 0; PL[i] = left < FULL[PB[i]] ? left : FULL[PB[i]] }
+		if (PO[i] + PL[i] > FULL[PB[i]]) left = -1
+		left -= PL[i]
+	}
+	if (!ok || left != 0) { if (ok) bad_records++; missing(p); return }
+	padding = pad(stored) - stored
+	hand = by_hand(p) || by_hand(was) || (PLAIN && (BIG[12] || (FULL[head] > 512 && (size >= 8589934592 || !is_simple(was == "" ? p : was)))))
+	if (hand || BIG[8] || (PLAIN && FULL[head] > 512)) restamp(p, BIG[4], BIG[5], BIG[6], BIG[7])
+	if (hand) { s = "m"; print "{ :" > (W "/ops.m") }
+	else if (was == "") s = 0
+	else { s = root_for(was); print 1, p, 0, 0, 0, 0, ENVIRON["SCRATCH"] "/s" s "/" was > MOVED }
+	if (!hand) whole(s, head)
+	split("", uses)
+	for (i = 1; i <= pieces; i++) if (!is_whole(i)) uses[PB[i]] = i
+	for (i = 1; i <= pieces; i++) {
+		if (is_whole(i)) { whole(s, PB[i]); if (PL[i] < FULL[PB[i]]) padding = 0; continue }
+		close_group(s)
+		print "u " PB[i] " " PACK[PB[i]] " " OFFSET[PB[i]] " " LENGTH[PB[i]] > (W "/ops." s)
+		print "c " PB[i] " " PO[i] " " PL[i] > (W "/ops." s)
+		if (uses[PB[i]] == i) print "drop " PB[i] > (W "/ops." s)
+	}
+	if (!hand) {
+		if (padding) { close_group(s); print "zeros " padding > (W "/ops." s) }
+		# Not every tar makes the hole at the end of a file.
+		if (BIG[12] && SO[segments] + SL[segments] < size) {
+			print "PLACE=" quoted(raw(p)) "; holes " size > (W "/ops.t")
+			if (!BIG[8]) restamp(p, BIG[4], BIG[5], BIG[6], BIG[7])
+		}
+		return
+	}
+	close_group(s)
+	if (!BIG[12]) { print "} | head -c " size into(p) > (W "/ops.m"); return }
+	print "} | {" > (W "/ops.m")
+	print "PLACE=" quoted(raw(p)) "; holes " size > (W "/ops.m")
+	for (i = 1; i <= segments; i++) if (SL[i] > 0) print "segment " SO[i] " " SL[i] > (W "/ops.m")
+	print "cat >/dev/null; }" > (W "/ops.m")
+}
+# True if a piece is all of its blob. The zeros at the end of a last chunk are those that tar wants there.
+function is_whole(i) { return PO[i] == 0 && (PL[i] == FULL[PB[i]] || (i == pieces && PL[i] + padding == FULL[PB[i]])) }
+BEGIN {
+	FS = OFS = TAB; STEP = ENVIRON["STEP"]; PLAIN = ENVIRON["PLAIN"] + 0; LIMIT = ENVIRON["LIMIT"] + 0
+	UNUSUAL = "[^ -$&-~]"
+	MISSING = W "/missing"; COPIES = W "/copies"; MOVED = W "/moved"; RESTAMP = W "/restamp"
+	n = 0
+	while ((getline l < (W "/found")) > 0) {
+		split(l, p, " "); PACK[p[1]] = p[2]; OFFSET[p[1]] = p[3] + 0; LENGTH[p[1]] = p[4] + 0; FULL[p[1]] = p[5] + 0
+	}
+	while ((getline l < (W "/pax")) > 0) { split(l, p, " "); PAX[p[1], p[2] + 0] = p[3] + 0 }
+	while ((getline l < (W "/small.sorted")) > 0) {
+		split(l, f, TAB); m = f[12] + 0; at = f[13] + 0
+		if (m != n) { if (n) bundle(); n = m; records = 0 }
+		if (!records || AT[records] != at) { AT[++records] = at; SIZE[records] = f[3] + 0; ODD[records] = f[4] + 0; LINES[records] = 0 }
+		i = records; j = ++LINES[i]
+		if (f[4] + 0) ODD[i] = 1
+		KIND[i, j] = f[2]; P[i, j] = f[5]; WAS[i, j] = f[6]; M[i, j] = f[7]; U[i, j] = f[8]; G[i, j] = f[9]; T[i, j] = f[10]; R[i, j] = f[11] + 0
+	}
+	if (n) bundle()
+	if (STEP == "write") {
+		while ((getline l < (W "/large")) > 0) {
+			m = split(l, f, TAB)
+			if (f[1] == "L") { if (big) large_file(); big = split(l, BIG, TAB); pieces = segments = SO[0] = SL[0] = 0 }
+			else if (f[1] == "p") { PB[++pieces] = f[2]; PO[pieces] = f[3] + 0; PL[pieces] = f[4] == "" ? "" : f[4] + 0 }
+			else { SO[++segments] = f[2] + 0; SL[segments] = f[3] + 0 }
+		}
+		if (big) large_file()
+		for (s in OPEN) { put_range(s); print "} | unz" > (W "/ops." s) }
+		print roots + 0 " " bad_records + 0 > (W "/roots")
+	}
+}
+'
+
+# Makes tar headers: TYPE PATH MODE UID GID MTIME LINK MAJOR MINOR -> printf commands. Names longer than ustar holds
+# come as GNU long names, numbers as base-256, so every tar reads them. Type F is a symlink to a path in TARGET.
+# They go to headers.1, headers.2, ..., which are not long, because busybox tar takes much time for many links.
+# Paths that are too long for any tar go to deep.sh.
+HEADERS='
+# Text for printf %b in single quotes; SUM grows by its bytes.
+function text(s,  t, i, ch) {
+	t = ""
+	for (i = 1; i <= length(s); i++) { ch = substr(s, i, 1); SUM += ORD[ch]; t = t ESC[ch] }
+	return t
+}
+function path_text(p,  d) {
+	d = p; if (!sub("[^/]+/?$", "", d) || d == "") return text(p)
+	if (d != LAST_DIR) { SUM0 = SUM; SUM = 0; LAST_DIR = d; LAST_TEXT = text(d); LAST_SUM = SUM; SUM = SUM0 }
+	SUM += LAST_SUM
+	return LAST_TEXT text(substr(p, length(d) + 1))
+}
+function nuls(n) { return n > 0 ? substr(NULS, 1, 2 * n - 2) "\\0000" : "" }
+# An octal field of w digits and a NUL, or base-256 in two complement.
+function number(v, w,  t, i, b) {
+	t = ""
+	if (v >= 0 && v < (w == 7 ? 2097152 : 8589934592)) {
+		for (i = 0; i < w; i++) { b = v % 8; t = b t; SUM += 48 + b; v = (v - b) / 8 }
+		return t "\\0000"
+	}
+	for (i = 0; i < w; i++) { b = v % 256; if (b < 0) b += 256; t = sprintf("\\0%03o", b) t; SUM += b; v = (v - b) / 256 }
+	b = v < 0 ? 255 : 128
+	SUM += b
+	return sprintf("\\0%03o", b) t
+}
+function block(name, mode, uid, gid, size, mtime, type, link, major, minor,  a, z) {
+	SUM = 8 * 32
+	a = path_text(name) nuls(100 - length(name)) number(mode, 7) number(uid, 7) number(gid, 7) number(size, 11) number(mtime, 11)
+	z = type text(link) nuls(100 - length(link)) "ustar  \\0"
+	SUM += ORD[type ""] + USTAR
+	z = z nuls(64)
+	if (type == 3 || type == 4) z = z number(major, 7) number(minor, 7); else z = z nuls(16)
+	z = z nuls(167)
+	return a octal6(SUM) "\\0 " z
+}
+function octal6(v,  t, i) { t = ""; for (i = 0; i < 6; i++) { t = v % 8 t; v = int(v / 8) } return t }
+function long_name(type, s) {
+	print "printf %b " Q block("././@LongLink", 0, 0, 0, length(s) + 1, 0, type, "", 0, 0) Q > PART
+	print "printf %b " Q text(s) nuls(1 + (512 - (length(s) + 1) % 512) % 512) Q > PART
+}
+function deep(command, r) { print "deep " quoted(r) " " command >> DEEP }
+function header(l,  f, p, r, link, type) {
+	split(l, f, TAB)
+	type = f[1]; p = f[2]; r = raw(p); link = raw(f[7])
+	if (type == "F") { type = 2; link = ENVIRON["TOPDIR"] "/" link }
+	if (length(r) > LIMIT || (type == 1 && length(link) > LIMIT)) { deep_entry(type, r, f, link); return }
+	if (count++ % 5000 == 0) {
+		if (PART != "") close(PART)
+		PART = W "/headers." ++parts
+	}
+	if (type == 5) r = r "/"
+	if (length(r) > 100) { long_name("L", r); r = "long" }
+	if (length(link) > 100) { long_name("K", link); link = "long" }
+	print "printf %b " Q block(r, octal_value(f[3]), f[4] + 0, f[5] + 0, 0, f[6] + 0, type, link, f[8] + 0, f[9] + 0) Q > PART
+}
+function octal_value(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v = v * 8 + substr(s, i, 1); return v }
+function deep_entry(type, r, f, link,  s) {
+	if (type == 1) { print "deep_link " quoted(link) " " quoted(r) >> DEEP; return }
+	if (type == 2) deep("ln -s -- " quoted(link), r)
+	else if (type == 6) deep("mkfifo", r)
+	else if (type == 3 || type == 4) deep("make_node " (type == 3 ? "c " : "b ") f[8] " " f[9], r)
+	if (ENVIRON["ROOT"] == 1) deep("chown -h " f[4] ":" f[5], r)
+	if (type == 2) { deep("touch -h -t " stamp(f[6] + 0), r); return }
+	deep("chmod " f[3], r)
+	deep("touch -t " stamp(f[6] + 0), r)
+}
+BEGIN {
+	for (i = 1; i < 256; i++) { ch = sprintf("%c", i); ORD[ch] = i; ESC[ch] = sprintf("\\0%03o", i) }
+	SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _./+,:=@~-"
+	for (i = 1; i <= length(SAFE); i++) { ch = substr(SAFE, i, 1); ESC[ch] = ch }
+	NULS = "\\0"; while (length(NULS) < 1100) NULS = NULS NULS
+	USTAR = 0; ch = "ustar  "; for (i = 1; i <= 7; i++) USTAR += ORD[substr(ch, i, 1)]
+	LIMIT = ENVIRON["LIMIT"] + 0; DEEP = W "/deep.sh"
+	if (ENVIRON["REVERSE"] == 1) {
+		while ((getline l) > 0) LINES[++n] = l
+		for (; n > 0; n--) header(LINES[n])
+	} else while ((getline l) > 0) header(l)
+}
+'
+
+# Seconds since 1970 as touch -t wants them (the zone is UTC).
+STAMPS='
+function stamp(s,  days, rest, era, doe, yoe, doy, mp, y, m) {
+	days = int(s / 86400); rest = s - days * 86400
+	if (rest < 0) { rest += 86400; days-- }
+	days += 719468
+	era = int(days / 146097); doe = days - era * 146097
+	yoe = int((doe - int(doe / 1460) + int(doe / 36524) - int(doe / 146096)) / 365)
+	doy = doe - (365 * yoe + int(yoe / 4) - int(yoe / 100))
+	mp = int((5 * doy + 2) / 153)
+	m = mp < 10 ? mp + 3 : mp - 9
+	y = yoe + era * 400 + (m <= 2)
+	return sprintf("%04d%02d%02d%02d%02d.%02d", y, m, doy - int((153 * mp + 2) / 5) + 1, int(rest / 3600), int(rest % 3600 / 60), rest % 60)
+}
+'
+
+# Writes restamp.sh: chown, chmod and touch for lines "WHAT VALUE PATH", many at a time.
+# shellcheck disable=SC2016 # the $W in it is for the commands that it writes
+RESTAMPS='
+BEGIN {
+	FS = OFS = TAB; OUT = W "/restamp.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+	while ((getline l) > 0) {
+		split(l, f, TAB); r = raw(f[3])
+		# A touch that takes mktime at its word cannot say one second before 1970; it can copy it.
+		if (f[1] == 3) f[2] = f[2] == -1 ? "-r \"$W/before1970\"" : "-t " stamp(f[2] + 0)
+		command = (f[1] == 1 ? "chown -h " : f[1] == 2 ? "chmod " : "touch -h ") f[2]
+		if (length(r) <= LIMIT) { batch(OUT, command, r); continue }
+		if (f[4] == "link") continue # deep.sh does these
+		flush_batch(OUT)
+		print "deep " quoted(r) " " command " || not_set" > OUT
+	}
+	flush_batch(OUT)
+}
+'
+
+# Sets mode, owner and time; lines MODE UID GID MTIME PATH (MODE is "link" for links).
+restamp() {
+	[ -s "$1" ] || return 0
+	awk -v root="$ROOT" 'BEGIN { FS = OFS = "\t" } {
+		if (root == 1) print 1, $2 ":" $3, $5, $1
+		if ($1 != "link") print 2, $1, $5, $1
+		print 3, $4, $5, $1
+	}' "$1" | sort | awk "$AWKLIB$STAMPS$RESTAMPS"
+	if [ ! -f "$W/before1970" ]; then
+		printf '0\t%s/before1970\t600\t0\t0\t-1\n' "$SCRATCH" >"$W/before"
+		make_entries before
+	fi
+	run restamp.sh
+}
+not_set() { fail "some owners, modes or times could not be set (see above)"; }
+
+# deep PATH COMMAND...: runs it in the folder of PATH with the last component added; for paths too long for one call.
+deep() (
+	path=$1
+	shift
+	while :; do
+		case $path in
+		*/*) ;;
+		*) break ;;
+		esac
+		component=${path%%/*} path=${path#*/}
+		[ -d "./$component" ] || mkdir "./$component"
+		cd -P "./$component" 2>/dev/null || exit 1
+	done
+	"$@" "./$path"
+)
+into() { cat >"$1"; }
+make_node() { mknod "$4" "$1" "$2" "$3"; }
+# Hard links between long paths: by way of a short name.
+deep_link() {
+	deep "$1" link_to "$W/link" && deep "$2" link_from "$W/link" && rm -f "$W/link"
+}
+link_to() { ln "$2" "$1"; }
+link_from() { ln "$1" "$2"; }
+# Files with holes, by hand: the data of each segment comes from standard input.
+holes() { dd if=/dev/null of="./$PLACE" bs=1 seek="$1" 2>/dev/null || fail "cannot write $PLACE"; }
+segment() {
+	[ "$DD_BYTES" = 1 ] || fail "this dd cannot restore files with holes; use GNU tar"
+	dd of="./$PLACE" bs=65536 iflag=fullblock,count_bytes oflag=seek_bytes conv=notrunc count="$2" seek="$1" 2>/dev/null ||
+		fail "cannot write $PLACE"
+}
+
+# Extracts a stream of records from the repository. Whatever they are, all folders are folders after that.
+extract() {
+	[ -f "$W/$1" ] || return 0
+	{
+		run "$1"
+		zeros 1024
+	} | untar
+	# shellcheck disable=SC2034 # folders.sh uses it
+	FOLDERS=real
+	run folders.sh
+}
+real() {
+	for folder; do
+		if [ -h "$folder" ] || ! [ -d "$folder" ]; then
+			die 4 "the records of the repository made something else of the folder $folder; stopping here"
+		fi
+	done
+}
+
+# Tar headers for the lines of a file, extracted here.
+make_entries() {
+	[ -s "$W/$1" ] || return 0
+	awk "$AWKLIB$STAMPS$HEADERS" <"$W/$1" || fail "awk failed"
+	part=1
+	while [ -f "$W/headers.$part" ]; do
+		{
+			run "headers.$part"
+			zeros 1024
+		} | untar "$PLAIN_FLAGS"
+		rm -f "$W/headers.$part"
+		part=$((part + 1))
+	done
+}
+
+# Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end. (No
+# record is a hard link; one that is came from a forged repository.)
+remove_links() { find . \( -type l -o -type f -links +1 \) -exec rm -f {} + 2>/dev/null; }
+
+# The records of some bundles that may have a pax header: reads which do, and how long it is.
+measure() {
+	: >"$W/pax"
+	STEP='measure' awk "$AWKLIB$BUNDLES" >"$W/doubts" || exit 4
+	[ -s "$W/doubts" ] || return 0
+	awk 'BEGIN {
+		CONVFMT = OFMT = "%.0f"; W = ENVIRON["W"]; blocks = W "/blocks"; ops = W "/ops"
+		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = "r " p[2] " " p[3] " " p[4]; full[p[1]] = p[5] }
+		printf "" > ops
+		while ((getline l < (W "/doubts")) > 0) {
+			split(l, p, "\t")
+			if (p[1] != n) { start += n == "" ? 0 : full[n]; n = p[1]; print place[n] > ops }
+			print (start + p[2]) / 512 + 1, n, p[2] > blocks
+		}
+	}'
+	run ops | unz | tr '\000-\037\177-\377' '.' | fold -w 512 | awk '
+		function octal(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v = v * 8 + substr(s, i, 1); return v }
+		BEGIN { CONVFMT = OFMT = "%.0f"; blocks = ENVIRON["W"] "/blocks"; if ((getline l < blocks) > 0) split(l, want, " ") }
+		NR == want[1] {
+			length_ = substr($0, 157, 1) == "x" ? octal(substr($0, 125, 11)) : -512
+			print want[2], want[3], 512 + length_ + (512 - length_ % 512) % 512
+			want[1] = 0
+			if ((getline l < blocks) > 0) split(l, want, " ")
+		}' >"$W/pax"
+}
+
+restore() {
+	target=$2
+	if [ -e "$target" ] || [ -h "$target" ]; then
+		[ -d "$target" ] || die 1 "$target is not a folder; name a new one"
+		[ -z "$(ls -A "$target" 2>/dev/null)" ] || die 1 "$target is not empty; name a new folder, or make one in it"
+	else
+		mkdir -p -- "$target" || die 1 "cannot make the folder $target"
+		MADE=$target
+	fi
+	TOPDIR=$(cd -P -- "$target" 2>/dev/null && pwd -P) || die 1 "cannot enter the folder $target"
+	[ -z "$MADE" ] || MADE=$TOPDIR
+	cd -P -- "$TOPDIR" || exit 1
+	workspace "$TOPDIR"
+	SCRATCH=${W##*/}
+	# No path that this script hands to a tool may be longer than 4095 bytes, also with TARGET before it.
+	LIMIT=$((3900 - ${#TOPDIR}))
+	REVERSE=0
+	export TOPDIR SCRATCH LIMIT REVERSE
+	choose_tar
+	open_snapshot "$1"
+	read_index
+	: >"$W/missing"
+	select_entries restore "$3"
+	for file in dirs mkdirs special small large blobs copies moved restamp attributes; do
+		[ -f "$W/$file" ] || : >"$W/$file"
+	done
+	rm -f "$W"/pages.*
+	locate "$W/blobs" "$W/found"
+	sort "$W/small" >"$W/small.sorted"
+	rm -f "$W/small"
+	measure
+	STEP='write' awk "$AWKLIB$BUNDLES" || exit 4
+	rm -f "$W/small.sorted" "$W/large"
+	if [ -s "$W/missing" ]; then
+		# Second names of files that are lost.
+		awk "$AWKLIB"'BEGIN { FS = TAB }
+			!second { if (sub(/^path /, "")) lost[$0] = 1; next }
+			$1 == 1 && ($7 in lost) { print "path " $2 > (W "/missing.too"); next }
+			{ print }' "$W/missing" second=1 "$W/special" >"$W/special.kept"
+		mv "$W/special.kept" "$W/special"
+		[ ! -f "$W/missing.too" ] || cat "$W/missing.too" >>"$W/missing"
+	fi
+	read -r roots bad_records <"$W/roots"
+	lost=$(awk '$1 == "path" { n += 1 + gsub(/%0A/, "") } END { print n + 0 }' "$W/missing")
+	read -r files dirs links others bytes devices expected <"$W/totals"
+	if [ -s "$W/missing" ] && [ "$KEEP" = 0 ]; then
+		awk '$1 == "path" { print "lost: " substr($0, 6); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
+		die 4 "$(awk '$1 == "path" { n++ } END { print n }' "$W/missing") paths cannot be restored, because of what is damaged or missing above. Nothing was written.
+Use --keep-going to restore everything else, or choose another snapshot"
+	fi
+	[ "$bad_records" = 0 ] || say "recover.sh: $bad_records records do not fit the manifest"
+	MADE=''
+	say "restoring $files files ($bytes bytes), $dirs folders, $((links + others)) links and specials to $target"
+	[ "$KIND" != plain ] || say "recover.sh: this tar cannot restore extended attributes and ACLs; GNU tar can"
+
+	# Folders, for the time being with modes that let us write.
+	# shellcheck disable=SC2034 # folders.sh uses FOLDERS
+	{
+		awk -F '\t' '{ print $2 }' "$W/dirs"
+		cat "$W/mkdirs"
+	} | (umask 077 && awk "$AWKLIB"'BEGIN {
+		OUT = W "/folders.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+		while ((getline l) > 0) {
+			if (index(l "/", ENVIRON["SCRATCH"] "/") == 1) die("the snapshot has a path named " l)
+			r = raw(l); if (length(r) > LIMIT) print "deep " quoted(r) " make_dir" > (W "/deep_folders.sh"); else batch(OUT, "$FOLDERS", r)
+		}
+		flush_batch(OUT)
+	}' && FOLDERS='mkdir -p' && run folders.sh && run deep_folders.sh) || die 1 "cannot make the folders in $target"
+
+	# Files that lie in the repository as they are wanted.
+	extract ops.0
+	remove_links
+	# Files with other names there: into scratch folders, then linked to their places.
+	number=1
+	while [ "$number" -le "$roots" ]; do
+		mkdir "$W/s$number"
+		{
+			run "ops.$number"
+			zeros 1024
+		} | (cd "$W/s$number" && untar && remove_links)
+		number=$((number + 1))
+	done
+	make_entries moved
+	rm -rf "$W"/s[0-9]*
+	# Files with the content of another: a tree of links to that, copied with the content.
+	if [ -s "$W/copies" ]; then
+		mkdir "$W/copy"
+		(cd "$W/copy" && make_entries copies)
+		keep=-p
+		case $(cp --help 2>&1) in
+		*--preserve*) keep='--preserve=all --no-preserve=links' ;;
+		esac
+		# shellcheck disable=SC2086 # words
+		(cd "$W/copy" && cp -RL $keep . "$TOPDIR/") || fail "cp failed (see above)"
+		rm -rf "$W/copy"
+	fi
+	run ops.m
+	run ops.t
+	# Metadata that is newer than the record.
+	restamp "$W/restamp"
+	# Links and specials; then folders, the deepest first.
+	extract ops.y
+	make_entries special
+	if [ "$KIND" = plain ]; then
+		# It leaves owner and time of links as they come.
+		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special" >"$W/links"
+		restamp "$W/links"
+	fi
+	# Counted now, while all folders can be read.
+	found=$(find . 2>/dev/null | awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1 { n++ } END { print n + 0 }')
+	extract ops.x
+	REVERSE=1
+	make_entries dirs
+	if [ "$KIND$ROOT" = plain0 ]; then
+		# For who is not root it leaves modes of folders as they are.
+		awk "$AWKLIB"'BEGIN {
+			OUT = W "/modes.sh"; while ((getline l) > 0) line[++n] = l
+			for (; n > 0; n--) {
+				split(line[n], f, TAB); r = raw(f[2])
+				if (length(r) <= ENVIRON["LIMIT"] + 0) batch(OUT, "chmod " f[3], r)
+			}
+			flush_batch(OUT)
+		}' <"$W/dirs"
+		run modes.sh
+	fi
+	run deep.sh
+	if [ -s "$W/attributes" ]; then
+		if command -v setfattr >/dev/null; then
+			awk "$AWKLIB"'
+			!second { if (sub(/^path /, "")) lost[$0] = 1; next }
+			{
+				split($0, f, TAB); r = raw(f[1]); if ((f[1] in lost) || f[3] ~ "[^A-Za-z0-9+/=]") next
+				if (f[2] !~ /^user[.]/ && ENVIRON["ROOT"] != 1) next; command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
+				print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
+			}' "$W/missing" second=1 "$W/attributes" >"$W/attributes.sh"
+			run attributes.sh || fail "some extended attributes could not be set"
+		else
+			say "recover.sh: setfattr is not installed, so extended attributes of these are not restored:"
+			awk -F '\t' '{ print $1 }' "$W/attributes" | sort -u >&2
+		fi
+	fi
+	finish
+}
+
+make_dir() { [ -d "$1" ] || mkdir "$1"; }
+
+# Counts what is there, removes the scratch folder, stamps TARGET itself, and says how it went.
+finish() {
+	rc=0
+	[ ! -s "$W/failed" ] || rc=1
+	top=''
+	if [ -f "$W/top" ]; then
+		awk "$AWKLIB$STAMPS$HEADERS" <"$W/top"
+		top=$(cat "$W/headers.1")
+	else
+		expected=$((expected + 1))
+	fi
+	deep=0
+	[ ! -f "$W/deep.sh" ] || deep=1
+	lost_pages=$(awk '$1 != "path"' "$W/missing")
+	missing=$(awk '$1 == "path" { print substr($0, 6) }' "$W/missing")
+	[ -w . ] || chmod u+rwx .
+	cd / && rm -rf "$W" && cd -P "$TOPDIR" || exit 1
+	W=''
+	trap - EXIT
+	if [ -n "$top" ]; then
+		# shellcheck disable=SC2086 # the flags are words
+		{
+			eval "$top"
+			zeros 1024
+		} | LC_ALL=$TAR_LOCALE "$TAR" $PLAIN_FLAGS -f - || rc=1
+	fi
+	expected=$((expected - lost))
+	if [ "$found" != "$expected" ] && [ "$deep" = 0 ]; then
+		say "recover.sh: there should be $expected paths in $target, and there are $found; compare with \`sh recover.sh ls\`"
+		rc=1
+	fi
+	if [ "$devices" != 0 ]; then
+		say "recover.sh: $devices device nodes were left out; only root can make them"
+		rc=1
+	fi
+	if [ -n "$missing" ]; then
+		printf '%s\n' "$missing" | while read -r path; do
+			printf 'lost: %s\n' "$path"
+		done
+	fi
+	[ -z "$missing$lost_pages" ] || {
+		say "restored to $target, but not everything: see what is listed as lost"
+		[ "$rc" != 0 ] || rc=4
+		exit "$rc"
+	}
+	[ "$rc" = 0 ] || die 1 "restored to $target, with the errors above"
+	say "done: everything is in $target"
+}
+
+############################################################################################ check
+
+check() {
+	[ "$CHECK" = 1 ] || misuse "check and --no-check do not go together"
+	CHECK=0
+	workspace "${TMPDIR:-/tmp}"
+	CHECK=1
+	rc=0
+	for folder in packs index snapshots; do
+		names_in "$folder"
+	done >"$W/all"
+	count=$(awk 'END { print NR }' "$W/all")
+	say "checking $count files"
+	mismatched <"$W/all" >"$W/damaged"
+	config=$(config_state)
+	[ "$config" = good ] || echo repository.json >>"$W/damaged"
+	# Packs that the index names must be there.
+	names_in packs >"$W/packs"
+	without "$W/damaged" "$W/all" | awk '/^index\//' >"$W/index.good"
+	while read -r name; do
+		zstd -dcq <"$REPO/$name" 2>/dev/null
+	done <"$W/index.good" | awk '!second { there[$0] = 1; next }
+		$1 == "pack" { name = "packs/" substr($2, 1, 2) "/" $2; if (!(name in there) && !told[name]++) print name }' \
+		"$W/packs" second=1 - >"$W/absent"
+	while read -r name; do
+		printf 'damaged: %s\n' "$name"
+		rc=4
+	done <"$W/damaged"
+	while read -r name; do
+		printf 'missing: %s\n' "$name"
+		rc=4
+	done <"$W/absent"
+	if [ "$rc" = 0 ]; then
+		echo "all $count files of the repository are as they were written"
+	else
+		say "What is not damaged can be restored: sh recover.sh --keep-going restore SNAPSHOT TARGET"
+	fi
+	exit "$rc"
+}
+
+############################################################################################ main
+
+[ $# -gt 0 ] || {
+	usage >&2
+	exit 2
+}
+command=$1
+shift
+case $command in
+list | ls | restore | check) ;;
+*) misuse "unknown command $command" ;;
+esac
+tools
+open_repository
+case $command in
+list)
+	[ $# = 0 ] || misuse "list takes no arguments"
+	list
+	;;
+check)
+	[ $# = 0 ] || misuse "check takes no arguments"
+	check
+	;;
+ls)
+	snapshot=latest
+	if [ $# -gt 0 ] && is_snapshot "$1"; then
+		snapshot=$1
+		shift
+	elif [ $# -gt 1 ]; then
+		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them"
+	fi
+	[ $# -le 1 ] || misuse "too many arguments"
+	ls_snapshot "$snapshot" "${1-}"
+	;;
+restore)
+	snapshot=latest
+	if [ $# -gt 0 ] && is_snapshot "$1"; then
+		snapshot=$1
+		shift
+	elif [ $# -gt 2 ] || { [ $# = 2 ] && is_id "$1"; }; then
+		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them (a folder $1 is better written ./$1)"
+	fi
+	[ -n "${1-}" ] || misuse "restore wants a TARGET folder"
+	[ $# -le 2 ] || misuse "too many arguments"
+	restore "$snapshot" "$1" "${2-}"
+	;;
+esac
