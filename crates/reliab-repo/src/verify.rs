@@ -113,7 +113,7 @@ pub fn verify(
         walk_snapshot(&repository, stored, &broken, &mut findings, events)?;
     }
     if options.level == Level::Data && options.sample.is_none() {
-        check_files(&repository, &list.snapshots, &mut findings, events)?;
+        check_files(&repository, &list.snapshots, &broken, &mut findings, events)?;
     }
     Ok(findings.report(report))
 }
@@ -411,6 +411,7 @@ fn blamed<'a>(error: &Error, broken: &Broken, mut ids: impl Iterator<Item = &'a 
 fn check_files(
     repository: &Repository,
     snapshots: &[StoredSnapshot],
+    broken: &Broken,
     findings: &mut Findings,
     events: &dyn Events,
 ) -> Result<()> {
@@ -426,9 +427,16 @@ fn check_files(
             // The place counts, too: equal contents may be stored twice.
             let mut places = blake3::Hasher::new();
             places.update(&content.digest.0);
+            let mut is_broken = false;
             item.entry.kind.clone().for_each_blob(|number| {
-                places.update(&item.blob(*number).0);
+                let id = item.blob(*number);
+                is_broken |= broken.contains_key(&id);
+                places.update(&id.0);
             });
+            if is_broken {
+                // Named already, with the pack.
+                continue;
+            }
             if let Some(place) = item.entry.place() {
                 places.update(&place.offset.to_le_bytes());
             }

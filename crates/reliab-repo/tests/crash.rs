@@ -1,7 +1,11 @@
 //! Crash matrix: a backup is cut off at every single operation on the repository's disk, in every way that is known.
 //!
 //! After each the disk is looked at as the next process finds it. What must hold then is in `Case::check`.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests panic, and say what they counted"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -96,7 +96,7 @@ fn change(source: &Path) {
     tree::flip_byte(&at("sizes/1048575"), 1000).unwrap();
     tree::flip_byte(&at(&format!("sizes/{}", 9 << 20)), 5_000_000).unwrap();
     let grown = OpenOptions::new().append(true).open(at(&format!("sizes/{}", (9 << 20) + 777))).unwrap();
-    std::io::Write::write_all(&mut &grown, &[9; 100_000]).unwrap();
+    std::io::Write::write_all(&mut &grown, &vec![9; 100_000]).unwrap();
     File::options().write(true).open(at(&format!("sizes/{}", 4 << 20))).unwrap().set_len(4_190_000).unwrap();
     fs::remove_file(at("links/a/second")).unwrap();
     fs::remove_file(at("links/c/fourth")).unwrap();
@@ -145,7 +145,7 @@ fn a_file_of_20_gib_that_is_nearly_all_hole_comes_back_so() {
 fn meanwhile(change: impl Fn(u64) + Sync, work: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| (0..).take_while(|_| !stop.load(Ordering::Relaxed)).for_each(&change));
+        scope.spawn(|| (0..u64::MAX).take_while(|_| !stop.load(Ordering::Relaxed)).for_each(&change));
         let stopped = StopAtEnd(&stop);
         work();
         drop(stopped);
@@ -168,13 +168,15 @@ fn runs(content: &[u8]) -> Vec<u8> {
     runs
 }
 
+/// Length of the file that is written again and again.
+const LEN: usize = 3 << 20;
+
 #[test]
 fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
     let lab = Lab::new(Scratch::in_memory().unwrap());
     let source = lab.source();
     let (rewritten, resized, replaced) =
         (source.join("rewritten"), source.join("resized"), source.join("replaced"));
-    const LEN: usize = 3 << 20;
     fs::write(&rewritten, vec![0; LEN]).unwrap();
     fs::write(&resized, "").unwrap();
     fs::write(&replaced, vec![1; 100_000]).unwrap();
@@ -184,7 +186,7 @@ fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
         // From front to back: at any moment a beginning of the new version and the rest of the old.
         let file = File::options().write(true).open(&rewritten).unwrap();
         for at in (0..LEN).step_by(64 << 10) {
-            file.write_all_at(&[version; 64 << 10], at as u64).unwrap();
+            file.write_all_at(&vec![version; 64 << 10], at as u64).unwrap();
         }
         // Grows and shrinks; all of one byte, always.
         let file = File::options().write(true).open(&resized).unwrap();
@@ -250,7 +252,7 @@ fn a_folder_that_is_swapped_for_a_link_never_leads_outside() {
             fs::write(top.join(format!("a/b/{number}")), format!("{content} {number}")).unwrap();
         }
     }
-    let secrets: BTreeSet<[u8; 32]> = scan(&outside).unwrap().into_values().filter_map(digest).collect();
+    let secrets: BTreeSet<[u8; 32]> = scan(&outside).unwrap().values().filter_map(digest).collect();
     assert_eq!(secrets.len(), 40);
     let change = |_| {
         fs::rename(&inside, lab.scratch.path().join("aside")).unwrap();
@@ -270,8 +272,7 @@ fn a_folder_that_is_swapped_for_a_link_never_leads_outside() {
             assert!(!(is_link && below > 0), "a link with {below} entries below it");
             links += usize::from(is_link);
             folders += usize::from(below > 0);
-            let stolen =
-                found.into_values().filter_map(digest).filter(|digest| secrets.contains(digest)).count();
+            let stolen = found.values().filter_map(digest).filter(|digest| secrets.contains(digest)).count();
             assert_eq!(stolen, 0, "files from outside the source");
         }
     });
@@ -279,7 +280,7 @@ fn a_folder_that_is_swapped_for_a_link_never_leads_outside() {
     assert!(links > 0 && folders > 0, "the swap was never seen");
 }
 
-fn digest(item: reliab_testkit::scan::Item) -> Option<[u8; 32]> {
+fn digest(item: &reliab_testkit::scan::Item) -> Option<[u8; 32]> {
     match item.kind {
         ItemKind::File(_, digest) => Some(digest),
         _ => None,

@@ -131,8 +131,10 @@ impl World {
         for number in 0..60u64 {
             let folder = if number % 2 == 0 { "even" } else { "odd" };
             world.make_dir(folder.to_owned());
-            world
-                .write(format!("{folder}/{number}"), Generator::new(number).text(300 + 40 * number as usize));
+            world.write(
+                format!("{folder}/{number}"),
+                Generator::new(number).text(300 + 40 * usize::try_from(number).unwrap()),
+            );
         }
         world
     }
@@ -202,9 +204,9 @@ impl World {
     fn remove(&mut self, path: &str) {
         let at = self.at(path);
         if at.is_dir() {
-            fs::remove_dir_all(at).unwrap()
+            fs::remove_dir_all(at).unwrap();
         } else {
-            fs::remove_file(at).unwrap()
+            fs::remove_file(at).unwrap();
         }
         self.model.retain(|other, _| !is_within(other, path));
     }
@@ -230,14 +232,16 @@ impl World {
             Edit::Copy { from, folder, name } => {
                 let path = self.inside(folder, name);
                 let content = self.file(from).and_then(|from| self.model[&from].0.clone());
-                content.into_iter().for_each(|content| self.write(path.clone(), content));
+                if let Some(content) = content {
+                    self.write(path, content);
+                }
             }
             Edit::Flip { at, offset } => self.change(at, |content| {
                 let len = content.len().max(1);
                 content.get_mut(offset % len).into_iter().for_each(|byte| *byte ^= 0xff);
             }),
             Edit::Append { at, len } => {
-                self.change(at, |content| content.extend(Generator::new(1).text(len)))
+                self.change(at, |content| content.extend(Generator::new(1).text(len)));
             }
             Edit::Cut { at, to } => self.change(at, |content| content.truncate(to % (content.len() + 1))),
             Edit::Insert { at, offset, len } => self.change(at, |content| {
@@ -349,7 +353,9 @@ proptest! {
     fn every_snapshot_holds_what_the_tree_held_when_it_was_taken(edits in prop::collection::vec(edit(), 1..60)) {
         let mut world = World::new();
         world.back_up(false);
-        edits.iter().for_each(|edit| world.apply(edit));
+        for edit in &edits {
+            world.apply(edit);
+        }
         world.back_up(false);
         world.all_snapshots_are_as_taken();
     }

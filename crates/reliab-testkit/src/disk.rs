@@ -278,6 +278,7 @@ impl SimDisk {
     }
 
     /// A disk of its own with the same content.
+    #[must_use]
     pub fn fork(&self) -> Self {
         let state = self.state().clone();
         Self { state: Arc::new(Mutex::new(state)) }
@@ -306,6 +307,7 @@ impl SimDisk {
     }
 
     /// The disk as the next process finds it: what was volatile is lost if the power went, and still volatile if not.
+    #[must_use]
     pub fn after_crash(&self) -> Self {
         let disk = self.fork();
         {
@@ -324,6 +326,7 @@ impl SimDisk {
     }
 
     /// The disk after the power went now: nothing is left that is not durable.
+    #[must_use]
     pub fn after_power_loss(&self) -> Self {
         let disk = self.fork();
         disk.state().lose(true, true);
@@ -348,15 +351,12 @@ impl SimDisk {
     pub fn damage(&self, path: &str, damage: &Damage) -> io::Result<()> {
         let mut state = self.state();
         let inode = state.file(path)?;
-        match damage.apply(&state.inodes[inode].data) {
-            Some(bytes) => {
-                state.inodes[inode].synced = bytes.len();
-                state.inodes[inode].data = Arc::new(bytes);
-            }
-            None => {
-                state.names.remove(path);
-                state.durable.remove(path);
-            }
+        if let Some(bytes) = damage.apply(&state.inodes[inode].data) {
+            state.inodes[inode].synced = bytes.len();
+            state.inodes[inode].data = Arc::new(bytes);
+        } else {
+            state.names.remove(path);
+            state.durable.remove(path);
         }
         Ok(())
     }

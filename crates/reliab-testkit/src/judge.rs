@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::scan;
 
-/// rsync works with whole paths of at most PATH_MAX (4096), patterns included, so a folder of the top
+/// rsync works with whole paths of at most `PATH_MAX` (4096), patterns included, so a folder of the top
 /// with one below it that is deeper than this is kept from it.
 const RSYNC_DEPTH: usize = 1000;
 

@@ -1,7 +1,7 @@
 //! What a tree holds, read through folder handles so that no path is too long.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -53,7 +53,7 @@ pub fn scan(top: &Path) -> io::Result<Scan> {
     let parent = open_folder(rustix::fs::CWD, top.as_os_str())?;
     let mut scanner = Scanner::default();
     let stat = rustix::fs::fstat(&parent)?;
-    scanner.add(&parent, c".".to_owned(), &stat, Vec::new())?;
+    scanner.add(&parent, c".", &stat, Vec::new())?;
     scanner.folder(&parent, b"")?;
     Ok(scanner.items)
 }
@@ -86,7 +86,7 @@ impl Scanner {
                 below.push(b'/');
             }
             below.extend_from_slice(name.as_bytes());
-            self.add(folder, name.clone(), &stat, below.clone())?;
+            self.add(folder, &name, &stat, below.clone())?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 self.folder(&open_folder(folder, name.as_c_str())?, &below)?;
             }
@@ -99,8 +99,8 @@ impl Scanner {
         clippy::useless_conversion,
         reason = "field types differ between architectures"
     )]
-    fn add(&mut self, folder: &OwnedFd, name: CString, stat: &Stat, path: Vec<u8>) -> io::Result<()> {
-        let kind = kind_of(folder, &name, stat)?;
+    fn add(&mut self, folder: &OwnedFd, name: &CStr, stat: &Stat, path: Vec<u8>) -> io::Result<()> {
+        let kind = kind_of(folder, name, stat)?;
         let mut link = None;
         if kind != ItemKind::Dir && stat.st_nlink > 1 {
             let first = self.inodes.entry((stat.st_dev.into(), stat.st_ino.into()));
@@ -110,8 +110,8 @@ impl Scanner {
             kind,
             mode: stat.st_mode & 0o7777,
             owner: (stat.st_uid, stat.st_gid),
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-            xattrs: xattrs(folder, &name)?,
+            mtime: (stat.st_mtime as i64, u32::try_from(stat.st_mtime_nsec).unwrap_or_default()),
+            xattrs: xattrs(folder, name)?,
             link,
         };
         self.items.insert(path, item);
@@ -119,7 +119,7 @@ impl Scanner {
     }
 }
 
-fn kind_of(folder: &OwnedFd, name: &CString, stat: &Stat) -> io::Result<ItemKind> {
+fn kind_of(folder: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<ItemKind> {
     let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
@@ -128,7 +128,7 @@ fn kind_of(folder: &OwnedFd, name: &CString, stat: &Stat) -> io::Result<ItemKind
         }
         FileType::Directory => ItemKind::Dir,
         FileType::Symlink => {
-            ItemKind::Symlink(rustix::fs::readlinkat(folder, name.as_c_str(), Vec::new())?.into_bytes())
+            ItemKind::Symlink(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
         }
         FileType::Fifo => ItemKind::Fifo,
         FileType::CharacterDevice => ItemKind::Char(major, minor),
@@ -137,9 +137,9 @@ fn kind_of(folder: &OwnedFd, name: &CString, stat: &Stat) -> io::Result<ItemKind
     })
 }
 
-fn digest(folder: &OwnedFd, name: &CString) -> io::Result<(u64, [u8; 32])> {
+fn digest(folder: &OwnedFd, name: &CStr) -> io::Result<(u64, [u8; 32])> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(folder, name.as_c_str(), flags, Mode::empty())?);
+    let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut len = 0;
@@ -153,9 +153,9 @@ fn digest(folder: &OwnedFd, name: &CString) -> io::Result<(u64, [u8; 32])> {
     }
 }
 
-fn xattrs(folder: &OwnedFd, name: &CString) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+fn xattrs(folder: &OwnedFd, name: &CStr) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.as_bytes());
+    path.extend_from_slice(name.to_bytes());
     let mut list = vec![0; 65_536];
     let len = match rustix::fs::llistxattr(&path[..], &mut list[..]) {
         Ok(len) => len,

@@ -373,7 +373,7 @@ fn special(dir: &Path, missing: &mut Missing) -> io::Result<()> {
     fs::create_dir(dir)?;
     let node = |name: &str, kind, major, minor| -> io::Result<()> {
         let device = rustix::fs::makedev(major, minor);
-        rustix::fs::mknodat(CWD, &dir.join(name), kind, Mode::from_raw_mode(0o640), device)?;
+        rustix::fs::mknodat(CWD, dir.join(name), kind, Mode::from_raw_mode(0o640), device)?;
         Ok(())
     };
     node("fifo", FileType::Fifo, 0, 0)?;

@@ -24,7 +24,7 @@ use crate::format::snapshot::{Snapshot, SourceError, Stats};
 use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, StoredSnapshot};
-use crate::storage::{DryStorage, Storage};
+use crate::storage::{DryStorage, Storage, pack_key};
 use crate::walk::{Filter, FilterOptions, Walk, open_roots};
 use merge::Merge;
 use parent::Parent;
@@ -114,8 +114,7 @@ impl<'a> Job<'a> {
         let scratch =
             tempfile::tempdir().map_err(Error::local("create a folder in", std::env::temp_dir()))?;
         // A dry run may read the real cache and must not change it.
-        let copied = std::fs::copy(folder.join(parent::CACHE_FILE), scratch.path().join(parent::CACHE_FILE));
-        drop(copied);
+        copy_cache(&folder, scratch.path());
         Ok(Self { repository, options, paths, cache: scratch.path().to_owned(), _scratch: Some(scratch) })
     }
 
@@ -150,6 +149,10 @@ impl<'a> Job<'a> {
         }
         let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
         let (added, cache, errors, mut stats, unreadable) = store.finish()?;
+        for pack in self.repository.index().adopted() {
+            // Its writer may have been killed between giving it its name and making the name durable.
+            self.repository.storage().settle(&pack_key(&pack.id))?;
+        }
         let new_packs = [self.repository.index().adopted(), &added.packs].concat();
         if !new_packs.is_empty() {
             index::publish(self.repository.storage(), &new_packs)?;
@@ -190,6 +193,16 @@ impl<'a> Job<'a> {
             stats,
             errors,
         }
+    }
+}
+
+/// Copies a job's cache as far as it goes: without it the run is only slower.
+fn copy_cache(from: &Path, to: &Path) {
+    drop(std::fs::copy(from.join(parent::CACHE_FILE), to.join(parent::CACHE_FILE)));
+    let blocks = to.join("blocks");
+    drop(std::fs::create_dir(&blocks));
+    for file in std::fs::read_dir(from.join("blocks")).into_iter().flatten().flatten() {
+        drop(std::fs::copy(file.path(), blocks.join(file.file_name())));
     }
 }
 

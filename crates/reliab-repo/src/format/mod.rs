@@ -45,6 +45,9 @@ pub const OVERLAYS_MAX: usize = 8;
 /// The largest metadata file (snapshot, index, table, configuration) that is read, bytes.
 pub const METADATA_LIMIT: u64 = 1 << 30;
 
+/// The largest file that a page may tell of, bytes: more than any file system holds, and far from any overflow.
+pub const FILE_MAX: u64 = 1 << 56;
+
 /// Errors that a snapshot keeps.
 pub const ERRORS_MAX: usize = 1000;
 

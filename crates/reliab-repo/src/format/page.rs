@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp, Xattr};
 use super::escape::{escape, is_well_formed, unescape};
-use super::{Malformed, order};
+use super::{FILE_MAX, Malformed, order};
 use crate::id::{BlobId, Digest};
 
 /// User and group names by number.
@@ -465,6 +465,9 @@ fn decode_large(raw: &RawEntry<'_>, head: u32) -> Option<Large> {
 
 /// Holes are in order and inside the file, and extents add up to what is stored.
 fn content_fits(content: &Content) -> bool {
+    if content.size > FILE_MAX {
+        return false;
+    }
     let Data::Large(large) = &content.data else { return true };
     let mut end = 0u64;
     for &(offset, len) in large.map.iter().flatten() {

@@ -108,13 +108,9 @@ fn read_config(storage: &dyn Storage) -> Result<Option<Config>> {
 }
 
 fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
-    let foreign =
-        storage.list("")?.into_iter().find(|object| !object.key.trim_start_matches('/').starts_with("tmp/"));
+    let foreign = storage.list("")?.into_iter().find(|object| !object.key.starts_with("tmp/"));
     if let Some(object) = foreign.filter(|object| !is_ours(&object.key)) {
-        let reason = format!(
-            "it is not empty (it holds {:?}); name an empty or new folder",
-            object.key.trim_start_matches('/')
-        );
+        let reason = format!("it is not empty (it holds {:?}); name an empty or new folder", object.key);
         return Err(Error::NotARepository { location: storage.location(), reason });
     }
     storage.put("README", README.as_bytes())?;
@@ -126,7 +122,7 @@ fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
 
 /// What a creation that was cut off may have left.
 fn is_ours(key: &str) -> bool {
-    matches!(key.trim_start_matches('/'), "README" | "recover.sh")
+    matches!(key, "README" | "recover.sh")
 }
 
 /// Random bits from the operating system, by way of the standard library's hash keys.

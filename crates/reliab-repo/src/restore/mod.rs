@@ -97,7 +97,7 @@ pub fn restore(
     let fresh = prepare_target(options)?;
     let target = Target::open(&options.target, fresh)?;
     let report = write::run(repository, manifest, &selection, &target, options, events)?;
-    if report.entries == 0 && report.skipped.is_empty() && options.below.is_some() {
+    if report.entries + report.kept == 0 && report.skipped.is_empty() && options.below.is_some() {
         return Err(nothing_there(snapshot, options));
     }
     Ok(report)

@@ -60,7 +60,7 @@ impl RestoreReport {
         match &entry.kind {
             Kind::File(content) => {
                 self.files += 1;
-                self.bytes += content.size;
+                self.bytes = self.bytes.saturating_add(content.size);
             }
             Kind::Dir(_) => self.dirs += 1,
             _ => {}

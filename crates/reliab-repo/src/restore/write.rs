@@ -88,6 +88,13 @@ impl Shared<'_> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
     }
 
+    /// True if a path was skipped because the repository's data of it are missing or damaged.
+    fn is_damaged(&self, path: &[u8]) -> bool {
+        let path = escape(path);
+        let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.iter().any(|skipped| skipped.damaged && skipped.path == path)
+    }
+
     /// Notes what the target could not take. A full or broken file system ends the restore.
     fn refused(&self, path: &[u8], errno: Errno) {
         if matches!(
@@ -366,8 +373,13 @@ impl<'a> Planner<'a> {
         window.wait();
         let target = self.shared.target;
         for (first, second) in finish.links {
-            if let Err(errno) = target.link(&first, &second, &mut self.parent) {
-                self.shared.refused(&second, errno);
+            match target.link(&first, &second, &mut self.parent) {
+                Ok(()) => {}
+                Err(Errno::NOENT) if self.shared.is_damaged(&first) => {
+                    let reason = format!("it is another name of {}, which is damaged", escape(&first));
+                    self.shared.skip(&second, reason, true);
+                }
+                Err(errno) => self.shared.refused(&second, errno),
             }
         }
         for dir in finish.dirs {
@@ -418,7 +430,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn bundle(&mut self, id: &BlobId, files: Vec<SmallFile>) {
         if let Err(error) = self.reader.read_for_digest(id, BlobKind::Bundle, &mut self.content) {
-            files.iter().for_each(|file| self.shared.skip(&file.entry.path, &error, true));
+            files.iter().for_each(|file| self.shared.skip(&file.entry.path, format!("cannot {error}"), true));
             return;
         }
         let count = files.len() as u64;
@@ -480,7 +492,7 @@ impl Worker<'_> {
 
     fn fail(&self, large: &LargeFile, error: &Error) {
         if !large.failed.swap(true, Ordering::Relaxed) {
-            self.shared.skip(&large.entry.path, error, true);
+            self.shared.skip(&large.entry.path, format!("cannot {error}"), true);
         }
     }
 }

@@ -56,6 +56,10 @@ impl Storage for DryStorage {
     fn sweep(&self) -> Result<()> {
         Ok(())
     }
+
+    fn settle(&self, _key: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What is larger than this is a pack, which a dry run never reads back.

@@ -161,7 +161,7 @@ impl<D: Disk + 'static> LocalStorage<D> {
             other => other.map_err(storage_error("list", folder))?,
         };
         for (name, len) in names {
-            let key = format!("{folder}/{name}");
+            let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             match len {
                 Some(len) => out.push(Object { key, len }),
                 None => self.list_into(&key, out)?,
@@ -208,6 +208,11 @@ impl<D: Disk + 'static> Storage for LocalStorage<D> {
         Ok(objects)
     }
 
+    fn settle(&self, key: &str) -> Result<()> {
+        // Content is synced before the rename, so only the name can be in doubt.
+        self.inner.settle(parent(key))
+    }
+
     fn sweep(&self) -> Result<()> {
         for object in self.list("tmp")? {
             let key = object.key;
@@ -220,6 +225,12 @@ impl<D: Disk + 'static> Storage for LocalStorage<D> {
 }
 
 impl<D: Disk> Inner<D> {
+    /// Makes the names in a folder, and its own, durable.
+    fn settle(&self, folder: &str) -> Result<()> {
+        self.ensure_dir(folder)?;
+        self.disk.sync_dir(folder).map_err(storage_error("sync", folder))
+    }
+
     /// Creates a folder and makes its name, and those of its parents, durable, once a run.
     ///
     /// A folder that exists is synced, too: the run that made it may have been killed before it could.

@@ -35,8 +35,10 @@ pub trait Storage: Send + Sync {
     fn get_range(&self, key: &str, offset: u64, buf: &mut [u8]) -> Result<()>;
     /// All published objects below a folder, in no order; an absent folder is empty.
     fn list(&self, folder: &str) -> Result<Vec<Object>>;
-    /// Removes leftovers of runs that were cut off. Only called while no other run writes.
+    /// Removes leftovers of runs that were cut off, and nothing that a run holds.
     fn sweep(&self) -> Result<()>;
+    /// Makes an object durable that a run published but may not have lived to make durable.
+    fn settle(&self, key: &str) -> Result<()>;
 
     /// Writes an object in one go.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
