@@ -45,7 +45,7 @@ pub fn parts_of(
         {
             let step = u32::try_from(room).unwrap_or(u32::MAX).min(len);
             parts.push(Part { blob, from, len: step, to });
-            (from, len) = (from + step, len - step);
+            (from, len) = (from.saturating_add(step), len - step);
             let left = room - u64::from(step);
             segment = if left > 0 { Some((to + u64::from(step), left)) } else { segments.next() };
         }

@@ -186,7 +186,7 @@ mod tests {
     fn a_change_within_the_clocks_granularity_of_the_start_is_racy() {
         let start = Stamp { seconds: 100, nanos: 500_000_000 };
         let check = |seconds, nanos, racy| {
-            assert_eq!(is_racy(&status(seconds, nanos), start), racy, "{seconds}.{nanos}")
+            assert_eq!(is_racy(&status(seconds, nanos), start), racy, "{seconds}.{nanos}");
         };
         check(100, 490_000_000, true);
         check(100, 470_000_000, false);

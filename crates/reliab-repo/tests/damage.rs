@@ -410,6 +410,9 @@ fn a_damaged_cache_is_rebuilt_and_never_shows() {
     for (number, file) in files.iter().enumerate() {
         let mut kinds: Vec<Damage> =
             (0..1000).step_by(23).chain([990, 995, 999, 1000]).map(Damage::Flip).collect();
+        // Every byte of what stands at the end: positions, lengths, checksum.
+        let len = usize::try_from(fs::metadata(lab.cache().join(file)).unwrap().len()).unwrap();
+        kinds.extend((len - 96..len).map(Damage::FlipAt));
         kinds.extend([0, 1, 500, 999].map(Damage::Truncate));
         kinds.extend([Damage::Delete, Damage::Zero]);
         kinds.push(Damage::Replace(fs::read(lab.cache().join(&files[1 - number])).unwrap()));

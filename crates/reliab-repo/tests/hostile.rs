@@ -177,7 +177,7 @@ fn snapshot(layers: Vec<BlobId>) -> Snapshot {
 fn meta() -> Meta {
     let time = Stamp { seconds: 1_000_000, nanos: 5 };
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Meta { mode: 0o666, uid: owner.0, gid: owner.1, mtime: time, ctime: time, inode: 9, links: None }
+    Meta { mode: 0o777, uid: owner.0, gid: owner.1, mtime: time, ctime: time, inode: 9, links: None }
 }
 
 const PLACE: Place = Place { blob: 0, offset: 0 };

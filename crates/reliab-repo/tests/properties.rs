@@ -187,10 +187,12 @@ impl World {
     fn change(&mut self, number: usize, change: impl FnOnce(&mut Vec<u8>)) {
         let Some(path) = self.file(number) else { return };
         let at = self.at(&path);
-        let Some((Some(content), _)) = self.model.get_mut(&path) else { return };
+        let Some((Some(content), mode)) = self.model.get_mut(&path) else { return };
         change(content);
-        let mut file = fs::File::options().write(true).truncate(true).open(at).unwrap();
+        tree::set_mode(&at, 0o600).unwrap();
+        let mut file = fs::File::options().write(true).truncate(true).open(&at).unwrap();
         file.write_all(content).unwrap();
+        tree::set_mode(&at, *mode).unwrap();
     }
 
     fn make_dir(&mut self, path: String) {

@@ -427,7 +427,8 @@ fn acls(dir: &Path) -> io::Result<()> {
         acl(&[(1, 6, NONE), (2, 4, 1234), (4, 4, NONE), (8, 6, 4321), (0x10, 6, NONE), (0x20, 0, NONE)]);
     let default = acl(&[(1, 7, NONE), (2, 5, 1234), (4, 5, NONE), (0x10, 7, NONE), (0x20, 0, NONE)]);
     set_xattr(&dir.join("acl"), "system.posix_acl_access", &access)?;
-    set_xattr(&dir.join("acl folder"), "system.posix_acl_access", &access)?;
+    let passable = acl(&[(1, 7, NONE), (2, 5, 1234), (4, 5, NONE), (0x10, 5, NONE), (0x20, 0, NONE)]);
+    set_xattr(&dir.join("acl folder"), "system.posix_acl_access", &passable)?;
     set_xattr(&dir.join("acl folder"), "system.posix_acl_default", &default)?;
     // What is in the folder would inherit; it must be restored with what it really has.
     fs::write(dir.join("acl folder/inherits"), "x")?;

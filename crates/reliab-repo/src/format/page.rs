@@ -479,7 +479,8 @@ fn content_fits(content: &Content) -> bool {
     match &large.pieces {
         Pieces::Chunks(_) => true,
         Pieces::Extents(extents) => {
-            extents.iter().map(|e| u64::from(e.len)).sum::<u64>() == large.stored_len(content.size)
+            extents.iter().all(|e| e.offset.checked_add(e.len).is_some())
+                && extents.iter().map(|e| u64::from(e.len)).sum::<u64>() == large.stored_len(content.size)
         }
     }
 }

@@ -152,6 +152,6 @@ mod tests {
         };
         let bytes = encode_snapshot(&snapshot).unwrap();
         assert_eq!(decode_snapshot(&bytes).unwrap(), snapshot);
-        assert_eq!(bytes.iter().filter(|&&b| b == b'\n').count(), 14);
+        assert_eq!(bytes.split(|&b| b == b'\n').count(), 15);
     }
 }

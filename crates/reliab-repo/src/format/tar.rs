@@ -229,8 +229,21 @@ fn put_xattr((name, value): &Xattr, pax: &mut Vec<u8>) {
     };
     match acl.and_then(|key| Some((key, acl_text(value)?))) {
         Some((key, text)) => put_pax(pax, key, text.as_bytes()),
-        None => put_pax_bytes(pax, &[b"SCHILY.xattr.", name.as_slice()].concat(), value),
+        None => put_pax_bytes(pax, &xattr_keyword(name), value),
     }
+}
+
+/// The pax keyword of an attribute; `%` and `=` in its name are written as GNU tar does (its src/xheader.c).
+fn xattr_keyword(name: &[u8]) -> Vec<u8> {
+    let mut keyword = b"SCHILY.xattr.".to_vec();
+    for &byte in name {
+        match byte {
+            b'%' => keyword.extend_from_slice(b"%25"),
+            b'=' => keyword.extend_from_slice(b"%3D"),
+            _ => keyword.push(byte),
+        }
+    }
+    keyword
 }
 
 /// A POSIX ACL attribute (Linux, version 2) in the short text form of acl(5), with numbers for names.

@@ -98,7 +98,7 @@ while [ "$left" -gt 0 ]; do
 done
 
 tools() {
-	for tool in awk zstd sort dd head tail tr find; do
+	for tool in awk zstd sort sed dd head tail tr fold find xargs; do
 		command -v "$tool" >/dev/null || die 1 "$tool is not installed; install it, then run this again"
 	done
 	if command -v sha256sum >/dev/null; then
@@ -128,8 +128,8 @@ open_repository() {
 workspace() {
 	W=$1/.recover-tmp.$$
 	trap cleanup EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
+	trap 'say "recover.sh: interrupted"; exit 130' INT
+	trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
 	(umask 077 && mkdir "$W") || {
 		trap - EXIT
 		die 1 "cannot write to $1"
@@ -332,7 +332,7 @@ locate() {
 			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$2" >"$W/unchecked"
 		[ -s "$W/unchecked" ] || return 0
 		count=$(awk 'END { print NR }' "$W/unchecked")
-		[ "$count" -lt 3 ] || say "checking $count packs"
+		[ "$count" -lt 3 ] || say "checking $count packs (--no-check leaves that out)"
 		cat "$W/unchecked" >>"$W/checked"
 		mismatched <"$W/unchecked" >"$W/new.bad"
 		[ -s "$W/new.bad" ] || return 0
@@ -459,7 +459,9 @@ with --keep-going, latest is the latest that is readable"
 		esac
 	fi
 	say "snapshot $(awk -F '\t' -v id="$ID" \
-		'$2 == id { print substr(id, 1, 8) " of " substr($1, 1, 10) " " substr($1, 12, 8) " UTC: " $4 " on " $3 }' "$W/snapshots")"
+		'$2 == id { print substr(id, 1, 8) " of " substr($1, 1, 10) " " substr($1, 12, 8) " UTC: " $4 " on " $3
+		if ($6) print $6 " sources could not be read when it was made; its file names them in the line \"errors\"" }' \
+		"$W/snapshots")"
 	LAYERS=$(sed -n 's/^"layers":\[\(.*\)\],*$/\1/p' "$REPO/snapshots/$ID" | tr -cd '0-9a-f,' | tr ',' ' ')
 	[ -n "$LAYERS" ] || die 4 "snapshots/$ID names no content; it is damaged. Choose another: \`sh recover.sh list\` shows them"
 }
@@ -768,7 +770,12 @@ select_entries() {
 		select_entries "$1" "${plain%.}"
 		return
 	fi
-	[ "$code" = 0 ] || exit "$code"
+	case $code in
+	0) ;;
+	4) exit 4 ;;
+	1??) exit "$code" ;; # a signal, such as from `| head`
+	*) die 1 "awk failed" ;;
+	esac
 }
 
 ls_snapshot() {
@@ -833,6 +840,9 @@ choose_tar() {
 		;;
 	esac
 	TAR_FLAGS="$PLAIN_FLAGS $ATTRIBUTE_FLAGS"
+	HARD_LINKS=0
+	ln "$W/probe" "$W/probe2" 2>/dev/null && rm -f "$W/probe2" && HARD_LINKS=1
+	[ "$HARD_LINKS" = 1 ] || say "recover.sh: this file system has no links; what needs them will be reported"
 	export ROOT PLAIN
 	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
 	[ "$(find "$W/probe" -type f -links 1 2>/dev/null)" ] || die 1 "this find knows no -links; install findutils"
@@ -1231,6 +1241,15 @@ make_entries() {
 	done
 }
 
+# For file systems without links: a command for each line, from where the link would lead.
+one_by_one() {
+	awk -F '\t' -v command="$1" "$AWKLIB"'{ print command " " quoted("./" raw($7)) " " quoted("./" raw($2)) " || failed=1" }' \
+		"$W/$2" >"$W/each.sh"
+	failed=0
+	run each.sh
+	[ "$failed" = 0 ] || fail "some files could not be put in place (see above)"
+}
+
 # Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end. (No
 # record is a hard link; one that is came from a forged repository.)
 remove_links() { find . \( -type l -o -type f -links +1 \) -exec rm -f {} + 2>/dev/null; }
@@ -1263,6 +1282,9 @@ measure() {
 
 restore() {
 	target=$2
+	case $target in
+	-*) target=./$target ;;
+	esac
 	if [ -e "$target" ] || [ -h "$target" ]; then
 		[ -d "$target" ] || die 1 "$target is not a folder; name a new one"
 		[ -z "$(ls -A "$target" 2>/dev/null)" ] || die 1 "$target is not empty; name a new folder, or make one in it"
@@ -1343,10 +1365,12 @@ Use --keep-going to restore everything else, or choose another snapshot"
 		} | (cd "$W/s$number" && untar && remove_links)
 		number=$((number + 1))
 	done
-	make_entries moved
+	if [ "$HARD_LINKS" = 1 ]; then make_entries moved; else one_by_one "mv -f" moved; fi
 	rm -rf "$W"/s[0-9]*
 	# Files with the content of another: a tree of links to that, copied with the content.
-	if [ -s "$W/copies" ]; then
+	if [ "$HARD_LINKS" = 0 ]; then
+		one_by_one "cp -p" copies
+	elif [ -s "$W/copies" ]; then
 		mkdir "$W/copy"
 		(cd "$W/copy" && make_entries copies)
 		keep=-p
