@@ -98,7 +98,7 @@ while [ "$left" -gt 0 ]; do
 done
 
 tools() {
-	for tool in awk zstd sort dd head tail tr find; do
+	for tool in awk zstd sort sed dd head tail tr fold find xargs; do
 		command -v "$tool" >/dev/null || die 1 "$tool is not installed; install it, then run this again"
 	done
 	if command -v sha256sum >/dev/null; then
@@ -128,8 +128,8 @@ open_repository() {
 workspace() {
 	W=$1/.recover-tmp.$$
 	trap cleanup EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
+	trap 'say "recover.sh: interrupted"; exit 130' INT
+	trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
 	(umask 077 && mkdir "$W") || {
 		trap - EXIT
 		die 1 "cannot write to $1"
@@ -332,7 +332,7 @@ locate() {
 			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$2" >"$W/unchecked"
 		[ -s "$W/unchecked" ] || return 0
 		count=$(awk 'END { print NR }' "$W/unchecked")
-		[ "$count" -lt 3 ] || say "checking $count packs"
+		[ "$count" -lt 3 ] || say "checking $count packs (--no-check leaves that out)"
 		cat "$W/unchecked" >>"$W/checked"
 		mismatched <"$W/unchecked" >"$W/new.bad"
 		[ -s "$W/new.bad" ] || return 0
@@ -459,7 +459,9 @@ with --keep-going, latest is the latest that is readable"
 		esac
 	fi
 	say "snapshot $(awk -F '\t' -v id="$ID" \
-		'$2 == id { print substr(id, 1, 8) " of " substr($1, 1, 10) " " substr($1, 12, 8) " UTC: " $4 " on " $3 }' "$W/snapshots")"
+		'$2 == id { print substr(id, 1, 8) " of " substr($1, 1, 10) " " substr($1, 12, 8) " UTC: " $4 " on " $3
+		if ($6) print $6 " sources could not be read when it was made; its file names them in the line \"errors\"" }' \
+		"$W/snapshots")"
 	LAYERS=$(sed -n 's/^"layers":\[\(.*\)\],*$/\1/p' "$REPO/snapshots/$ID" | tr -cd '0-9a-f,' | tr ',' ' ')
 	[ -n "$LAYERS" ] || die 4 "snapshots/$ID names no content; it is damaged. Choose another: \`sh recover.sh list\` shows them"
 }
@@ -549,19 +551,20 @@ choose another snapshot, or use --keep-going to restore what is left"
 #   attributes           PATH NAME VALUE of extended attributes that must be set by hand
 #   totals               figures
 SELECT='
-# Reads the next entry of a layer.
 # PLACE[k]: bundle and offset of a record. Where the line tells no offset, it stands right behind the record before it.
-function place(k, l,  i, at, size, next_key) {
+function place(k, l,  i, at, size, here) {
 	i = index(l, ",\"at\":[")
 	if (!i) return
-	at = substr(l, i + 7); split(substr(at, 1, index(at, "]") - 1), AT, ",")
-	next_key = k " " PAGES[k] " " AT[1]
-	if (AT[2] == "") AT[2] = NEXT[next_key]
+	at = substr(l, i + 7, 24); split(substr(at, 1, index(at, "]") - 1), AT, ",")
+	# Before it stands the size, if it is a file.
+	size = substr(l, i > 16 ? i - 16 : 1, i > 16 ? 16 : i - 1)
+	size = match(size, /,"size":[0-9]+$/) ? substr(size, RSTART + 8) + 0 : 0
+	here = k " " PAGES[k] " " AT[1]
+	if (AT[2] == "") AT[2] = NEXT[here]
 	PLACE[k] = AT[1] "," AT[2]
-	i = index(l, ",\"size\":")
-	size = i ? substr(l, i + 8) + 511 : 511
-	NEXT[next_key] = sprintf("%.0f", AT[2] + 512 + size - size % 512)
+	NEXT[here] = AT[2] + 512 + pad(size)
 }
+# Reads the next entry of a layer.
 function advance(k,  l, i, p, r) {
 	while ((getline l < FILE[k]) > 0) {
 		if (substr(l, 1, 9) != "{\"path\":\"") {
@@ -768,7 +771,12 @@ select_entries() {
 		select_entries "$1" "${plain%.}"
 		return
 	fi
-	[ "$code" = 0 ] || exit "$code"
+	case $code in
+	0) ;;
+	4) exit 4 ;;
+	1??) exit "$code" ;; # a signal, such as from `| head`
+	*) die 1 "awk failed" ;;
+	esac
 }
 
 ls_snapshot() {
@@ -833,6 +841,9 @@ choose_tar() {
 		;;
 	esac
 	TAR_FLAGS="$PLAIN_FLAGS $ATTRIBUTE_FLAGS"
+	HARD_LINKS=0
+	ln "$W/probe" "$W/probe2" 2>/dev/null && rm -f "$W/probe2" && HARD_LINKS=1
+	[ "$HARD_LINKS" = 1 ] || say "recover.sh: this file system has no links; what needs them will be reported"
 	export ROOT PLAIN
 	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
 	[ "$(find "$W/probe" -type f -links 1 2>/dev/null)" ] || die 1 "this find knows no -links; install findutils"
@@ -856,7 +867,8 @@ untar() {
 # one is its length or more. With STEP=measure prints the records for which that leaves a doubt (may it have a pax
 # header?), with STEP=write writes the commands that put the files together:
 #   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
-#   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
+#   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK),
+#   restamp (MODE UID GID MTIME PATH), missing
 BUNDLES='
 function missing(p) { print "path " p >> MISSING }
 # Scratch folders: the first in which this path is free, so that old names never meet.
@@ -1136,11 +1148,17 @@ function stamp(s,  days, rest, era, doe, yoe, doy, mp, y, m) {
 RESTAMPS='
 BEGIN {
 	FS = OFS = TAB; OUT = W "/restamp.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+	while ((getline l < (W "/attributes")) > 0) { split(l, f, TAB); capable[f[1]] = 1 }
 	while ((getline l) > 0) {
 		split(l, f, TAB); r = raw(f[3])
 		# A touch that takes mktime at its word cannot say one second before 1970; it can copy it.
 		if (f[1] == 3) f[2] = f[2] == -1 ? "-r \"$W/before1970\"" : "-t " stamp(f[2] + 0)
 		command = (f[1] == 1 ? "chown -h " : f[1] == 2 ? "chmod " : "touch -h ") f[2]
+		if (f[1] == 1 && (f[3] in capable) && length(r) <= LIMIT) {
+			flush_batch(OUT)
+			print "own " f[2] " " quoted("./" r) > OUT
+			continue
+		}
 		if (length(r) <= LIMIT) { batch(OUT, command, r); continue }
 		if (f[4] == "link") continue # deep.sh does these
 		flush_batch(OUT)
@@ -1163,6 +1181,14 @@ restamp() {
 		make_entries before
 	fi
 	run restamp.sh
+}
+# own OWNER FILE: chown takes capabilities away, so only where the owner is another.
+own() {
+	set -f
+	# shellcheck disable=SC2046 # the words of ls
+	set -- "$1" "$2" $(ls -ldn "$2")
+	set +f
+	[ "$5:$6" = "$1" ] || chown -h "$1" "$2" || not_set
 }
 not_set() { fail "some owners, modes or times could not be set (see above)"; }
 
@@ -1231,6 +1257,15 @@ make_entries() {
 	done
 }
 
+# For file systems without links: a command for each line, from where the link would lead.
+one_by_one() {
+	awk -F '\t' -v command="$1" "$AWKLIB"'{ print command " " quoted("./" raw($7)) " " quoted("./" raw($2)) " || failed=1" }' \
+		"$W/$2" >"$W/each.sh"
+	failed=0
+	run each.sh
+	[ "$failed" = 0 ] || fail "some files could not be put in place (see above)"
+}
+
 # Nothing that tar made from the repository's own records may lead elsewhere: links are made anew, at the end. (No
 # record is a hard link; one that is came from a forged repository.)
 remove_links() { find . \( -type l -o -type f -links +1 \) -exec rm -f {} + 2>/dev/null; }
@@ -1263,6 +1298,9 @@ measure() {
 
 restore() {
 	target=$2
+	case $target in
+	-*) target=./$target ;;
+	esac
 	if [ -e "$target" ] || [ -h "$target" ]; then
 		[ -d "$target" ] || die 1 "$target is not a folder; name a new one"
 		[ -z "$(ls -A "$target" 2>/dev/null)" ] || die 1 "$target is not empty; name a new folder, or make one in it"
@@ -1343,10 +1381,12 @@ Use --keep-going to restore everything else, or choose another snapshot"
 		} | (cd "$W/s$number" && untar && remove_links)
 		number=$((number + 1))
 	done
-	make_entries moved
+	if [ "$HARD_LINKS" = 1 ]; then make_entries moved; else one_by_one "mv -f" moved; fi
 	rm -rf "$W"/s[0-9]*
 	# Files with the content of another: a tree of links to that, copied with the content.
-	if [ -s "$W/copies" ]; then
+	if [ "$HARD_LINKS" = 0 ]; then
+		one_by_one "cp -p" copies
+	elif [ -s "$W/copies" ]; then
 		mkdir "$W/copy"
 		(cd "$W/copy" && make_entries copies)
 		keep=-p
@@ -1398,7 +1438,7 @@ Use --keep-going to restore everything else, or choose another snapshot"
 			}' "$W/missing" second=1 "$W/attributes" >"$W/attributes.sh"
 			run attributes.sh || fail "some extended attributes could not be set"
 		else
-			say "recover.sh: setfattr is not installed, so extended attributes of these are not restored:"
+			say "recover.sh: setfattr is not installed, so some extended attributes of these may not be restored:"
 			awk -F '\t' '{ print $1 }' "$W/attributes" | sort -u >&2
 		fi
 	fi

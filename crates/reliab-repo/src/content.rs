@@ -142,7 +142,7 @@ impl<'a> ContentReader<'a> {
             self.content.clone_from(kept);
             return Ok(());
         }
-        let kind = self.repository.index().find(&id).map_or(BlobKind::Chunk, |place| place.kind);
+        let kind = self.repository.index().piece_kind(&id);
         self.reader.read(&id, kind, &mut self.content)?;
         if kind == BlobKind::Patch {
             if patches.0.len() >= PATCHES_KEPT {

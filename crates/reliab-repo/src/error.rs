@@ -119,6 +119,14 @@ impl Error {
         move |source| Self::Local { action, path, source }
     }
 
+    /// The text with its cause.
+    pub fn told(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("cannot {self}: {cause}"),
+            None => format!("cannot {self}"),
+        }
+    }
+
     /// True if data of the repository is missing or damaged (exit code 4).
     pub fn is_damage(&self) -> bool {
         match self {

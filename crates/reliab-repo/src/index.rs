@@ -97,7 +97,7 @@ impl Index {
         let mut index = Self::default();
         let mut named = HashSet::new();
         for object in storage.list("index")? {
-            match read_index_file(storage, &object)? {
+            match read_index_file(storage, &object) {
                 Ok(tables) => {
                     for table in tables.into_iter().filter(|table| named.insert(table.id)) {
                         index.add_named(&table, &lying, &mut problems);
@@ -109,7 +109,7 @@ impl Index {
             }
         }
         for (id, len) in lying.into_iter().filter(|(id, _)| !named.contains(id)) {
-            match read_table(storage, id, len)? {
+            match read_table(storage, id, len) {
                 Ok(table) => {
                     index.add(&table, true);
                     index.adopted.push(table);
@@ -175,6 +175,15 @@ impl Index {
         self.places(id).find(|place| place.pack.present)
     }
 
+    /// The kind under which a piece of a large file is stored.
+    pub fn piece_kind(&self, id: &BlobId) -> BlobKind {
+        let mut places = self.places(id).filter(|place| place.pack.present);
+        let patch = places.any(|place| place.kind == BlobKind::Patch);
+        let mut places = self.places(id).filter(|place| place.pack.present);
+        let chunk = places.any(|place| place.kind == BlobKind::Chunk);
+        if patch && !chunk { BlobKind::Patch } else { BlobKind::Chunk }
+    }
+
     /// All blobs with their places, sorted by id.
     pub fn blobs(&self) -> impl Iterator<Item = (BlobId, BlobPlace<'_>)> {
         self.rows.iter().map(|row| (row.id, self.place(row)))
@@ -206,26 +215,22 @@ fn list_packs(storage: &dyn Storage, problems: &mut Vec<IndexProblem>) -> Result
     Ok(packs)
 }
 
-/// The inner error is damage of the index file itself.
-fn read_index_file(
-    storage: &dyn Storage,
-    object: &Object,
-) -> Result<std::result::Result<Vec<PackTable>, Malformed>> {
+/// An index file that cannot be read is as good as damaged: packs have tables of their own.
+fn read_index_file(storage: &dyn Storage, object: &Object) -> std::result::Result<Vec<PackTable>, Malformed> {
     let bytes = match storage.get(&object.key, METADATA_LIMIT) {
         Ok(bytes) => bytes,
-        Err(error @ Error::Storage { .. }) if !error.is_damage() => return Err(error),
-        Err(error) => return Ok(Err(Malformed::new(error))),
+        Err(error) => return Err(Malformed(error.told())),
     };
     let name = object.key.strip_prefix("index/").unwrap_or_default();
     if ObjectId::parse(name) != Some(ObjectId::of(&bytes)) {
-        return Ok(Err(Malformed::new("its SHA-256 is not its name")));
+        return Err(Malformed::new("its SHA-256 is not its name"));
     }
     let limit = usize::try_from(METADATA_LIMIT).unwrap_or(usize::MAX);
     let text = match zstd::bulk::decompress(&bytes, content_size(&bytes).min(limit)) {
         Ok(text) => text,
-        Err(error) => return Ok(Err(Malformed::new(error))),
+        Err(error) => return Err(Malformed::new(error)),
     };
-    Ok(decode_index(&text))
+    decode_index(&text)
 }
 
 /// The content size that a frame claims, 0 where it claims none.
@@ -234,25 +239,22 @@ fn content_size(frame: &[u8]) -> usize {
     claimed.and_then(|size| usize::try_from(size).ok()).unwrap_or(0)
 }
 
-/// The table at the end of a pack; the inner error is damage of the pack.
+/// The table at the end of a pack.
 pub fn read_table(
     storage: &dyn Storage,
     id: ObjectId,
     size: u64,
-) -> Result<std::result::Result<PackTable, Malformed>> {
+) -> std::result::Result<PackTable, Malformed> {
     let key = pack_key(&id);
-    let too_short = || Ok(Err(Malformed::new("the pack is too short")));
-    let Some(trailer_at) = size.checked_sub(TRAILER_LEN as u64) else { return too_short() };
+    let too_short = || Malformed::new("the pack is too short");
+    let trailer_at = size.checked_sub(TRAILER_LEN as u64).ok_or_else(too_short)?;
     let mut trailer = [0; TRAILER_LEN];
-    storage.get_range(&key, trailer_at, &mut trailer)?;
-    let len = match frame_len(&trailer) {
-        Ok(len) => len,
-        Err(malformed) => return Ok(Err(malformed)),
-    };
-    let Some(frame_at) = size.checked_sub(len).filter(|_| len <= METADATA_LIMIT) else { return too_short() };
+    storage.get_range(&key, trailer_at, &mut trailer).map_err(|error| Malformed(error.told()))?;
+    let len = frame_len(&trailer)?;
+    let frame_at = size.checked_sub(len).filter(|_| len <= METADATA_LIMIT).ok_or_else(too_short)?;
     let mut frame = vec![0; usize::try_from(len).unwrap_or(FRAME_HEADER_LEN)];
-    storage.get_range(&key, frame_at, &mut frame)?;
-    Ok(decode_table(&frame).and_then(|rows| check_lengths(PackTable { id, size, rows }, frame_at)))
+    storage.get_range(&key, frame_at, &mut frame).map_err(|error| Malformed(error.told()))?;
+    check_lengths(PackTable { id, size, rows: decode_table(&frame)? }, frame_at)
 }
 
 fn check_lengths(table: PackTable, frame_at: u64) -> std::result::Result<PackTable, Malformed> {

@@ -403,7 +403,8 @@ fn blamed<'a>(error: &Error, broken: &Broken, mut ids: impl Iterator<Item = &'a 
     match error {
         Error::Damaged { what, reason } => (what.clone(), reason.clone()),
         Error::MissingBlob(id) => (format!("blob {id}"), "no pack holds it".to_owned()),
-        other => ("the manifest".to_owned(), other.to_string()),
+        Error::Storage { path, .. } => (path.clone(), error.told()),
+        other => ("the manifest".to_owned(), other.told()),
     }
 }
 
@@ -441,9 +442,10 @@ fn check_files(
                 places.update(&place.offset.to_le_bytes());
             }
             if seen.insert(places.finalize())
-                && let Err(Error::Damaged { what, reason }) = reader.copy(&item, &mut std::io::sink())
+                && let Err(error) = reader.copy(&item, &mut std::io::sink())
             {
-                findings.hit(&what, &reason, stored, &item.entry.path);
+                let (object, problem) = blamed(&error, broken, std::iter::empty());
+                findings.hit(&object, &problem, stored, &item.entry.path);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 pub enum Damage {
     /// One bit is inverted, so many thousandths into the file.
     Flip(usize),
-    /// One bit of this byte is inverted.
+    /// The highest bit of this byte is inverted.
     FlipAt(usize),
     /// The end is missing; so many thousandths are left.
     Truncate(usize),
@@ -31,7 +31,7 @@ impl Damage {
                 let last = bytes.len().checked_sub(1)?;
                 bad[at(*thousandths).min(last)] ^= 1 << (thousandths % 8);
             }
-            Self::FlipAt(byte) => *bad.get_mut(*byte)? ^= 0x10,
+            Self::FlipAt(byte) => *bad.get_mut(*byte)? ^= 0x80,
             Self::Truncate(thousandths) => bad.truncate(at(*thousandths)),
             Self::Delete => return None,
             Self::Replace(other) => bad.clone_from(other),

@@ -1,5 +1,7 @@
 //! kill -9 of the real binary at random moments: nothing that was reported is lost, and the next run just works.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,7 @@
 //! Stock tools as judges: they restore a repository, read what `export` writes, and check manifests, with no reliab.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -19,6 +19,9 @@ use crate::walk::{Status, Walked};
 /// Times a file that changes while it is read is read.
 const ATTEMPTS: usize = 2;
 
+/// Bytes of attributes of one file that are stored; a record must fit its bundle.
+const XATTRS_MAX: usize = 4 << 20;
+
 /// A regular file that was opened.
 pub(super) struct OpenFile<'a> {
     pub(super) path: &'a [u8],
@@ -71,6 +74,9 @@ impl Merge<'_> {
         let file = self.store.opener.open(walked)?;
         let status = if attempt == 1 { walked.status } else { status_of(&file)? };
         let xattrs = xattrs_of(&file)?;
+        if xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > XATTRS_MAX {
+            return Err(Errno::TOOBIG);
+        }
         Ok(OpenFile { path: &walked.path, file, status, xattrs })
     }
 
@@ -209,10 +215,8 @@ impl Merge<'_> {
         let xattrs = match self.store.opener.xattrs(walked) {
             Ok(xattrs) => xattrs,
             Err(errno) => {
-                self.store.note(
-                    &walked.path,
-                    &format!("its attributes cannot be read: {}", std::io::Error::from(errno)),
-                );
+                let reason = format!("its attributes cannot be read: {}", std::io::Error::from(errno));
+                self.store.source_error(&walked.path, &reason);
                 Vec::new()
             }
         };

@@ -72,6 +72,9 @@ impl Merge<'_> {
         segments: Segments,
         old: Option<&CachedEntry>,
     ) -> Reading<Option<CachedEntry>> {
+        // Not DONTNEED: that would throw out pages which the service itself keeps warm. NOREUSE (honoured since Linux
+        // 6.3) only keeps this one reading from making pages look busy; where it is unknown nothing is lost.
+        rustix::fs::fadvise(&opened.file, 0, None, rustix::fs::Advice::NoReuse).unwrap_or(());
         if segments.is_none()
             && let Some(old) = old
             && let Some(patched) = self.patch_file(opened, old)?.transpose()

@@ -9,6 +9,7 @@ use super::store::Store;
 use crate::cache::{BlockRow, CachedEntry};
 use crate::error::{Error, Result};
 use crate::format::entry::{Kind, Stamp};
+use crate::format::escape::is_well_formed;
 use crate::format::order;
 use crate::format::page::Line;
 use crate::status;
@@ -218,6 +219,10 @@ impl<'a> Merge<'a> {
     }
 
     fn walked(&mut self, walked: &Walked, old: Option<CachedEntry>) -> Result<()> {
+        if !is_well_formed(&walked.path) {
+            self.store.source_error(&walked.path, &"its path is too long to be stored");
+            return Ok(());
+        }
         let kept = old
             .as_ref()
             .filter(|old| status::is_unchanged(&walked.status, old))

@@ -133,11 +133,11 @@ impl<'a> Job<'a> {
         let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
         let mut merge = Merge::new(store, parent, start);
         merge.run(walk)?;
-        self.publish(merge)
+        self.publish(merge, events)
     }
 
     /// Writes the layers, then what makes them reachable, in the order that keeps every step safe.
-    fn publish(&self, merge: Merge<'_>) -> Result<BackupReport> {
+    fn publish(&self, merge: Merge<'_>, events: &dyn Events) -> Result<BackupReport> {
         let (mut store, parent, outcome) = merge.finish()?;
         let parent_files = parent.as_ref().map_or(0, |parent| parent.stored.snapshot.stats.files);
         if store.stats.files == 0 && parent_files > 0 && !self.options.allow_empty {
@@ -164,12 +164,11 @@ impl<'a> Job<'a> {
         let stored = self.repository.publish_snapshot(self.snapshot(parent.as_ref(), list, stats, errors))?;
         if let Some(cache) = cache {
             let sparse = layers::sparse_bundles(self.repository, &cache);
-            cache.finish(
-                &self.cache.join(parent::CACHE_FILE),
-                &self.repository.config().id,
-                layers,
-                sparse,
-            )?;
+            let to = self.cache.join(parent::CACHE_FILE);
+            if let Err(error) = cache.finish(&to, &self.repository.config().id, layers, sparse) {
+                // The snapshot is published; all that is lost is time.
+                events.warning(&to, &format!("the next run will be slower: {}", error.told()));
+            }
         }
         Ok(BackupReport { stored, unreadable })
     }

@@ -198,12 +198,24 @@ pub(super) fn segments_of(file: &OwnedFd, size: u64) -> Result<Option<Vec<(u64, 
         };
         let end = rustix::fs::seek(file, Hole(start)).unwrap_or(size).min(size);
         if start < end {
-            segments.push((start, end - start));
+            push_segment(&mut segments, start, end);
         }
         at = end.max(start + 1);
     }
     let whole = segments == [(0, size)] || size == 0;
     Ok((!whole).then_some(segments))
+}
+
+/// Data segments of one file that are told apart: their list has to fit its head.
+const SEGMENTS_MAX: usize = 1 << 20;
+
+/// Adds a segment; when there are too many, the hole before it is stored as zeros.
+fn push_segment(segments: &mut Vec<(u64, u64)>, start: u64, end: u64) {
+    let full = segments.len() >= SEGMENTS_MAX;
+    match segments.last_mut().filter(|_| full) {
+        Some((last, len)) => *len = end - *last,
+        None => segments.push((start, end - start)),
+    }
 }
 
 /// True if a status may be that of a file with holes.

@@ -35,7 +35,7 @@ pub(super) struct Store<'a> {
     folder: PathBuf,
     cache: Option<CacheWriter>,
     sink: PackSink,
-    new_blobs: HashSet<BlobId>,
+    new_blobs: HashSet<(BlobKind, BlobId)>,
     records: OpenBlob,
     dirs: OpenBlob,
     patch: OpenBlob,
@@ -134,9 +134,10 @@ impl<'a> Store<'a> {
         self.events.warning(Path::new(escape(path).as_ref()), message);
     }
 
-    /// True if the repository has the blob or this run stores it.
-    pub(super) fn has_blob(&self, id: &BlobId) -> bool {
-        self.new_blobs.contains(id) || self.repository.index().find(id).is_some()
+    /// True if the repository has the blob or this run stores it. A blob of another kind is another blob.
+    fn has_blob(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let mut places = self.repository.index().places(id);
+        self.new_blobs.contains(&(kind, *id)) || places.any(|place| place.pack.present && place.kind == kind)
     }
 
     /// The id under one of the run's numbers.
@@ -151,9 +152,14 @@ impl<'a> Store<'a> {
 
     /// Stores a blob, unless the repository has it; gives its id.
     pub(super) fn put_blob(&mut self, kind: BlobKind, content: Vec<u8>) -> Result<BlobId> {
+        if content.len() as u64 > u64::from(kind.limit()) {
+            // A reader would refuse it, and the table of its pack with it.
+            let what = format!("a new {} of {} bytes", kind.word(), content.len());
+            return Err(Error::damaged(what, "it is larger than the format allows"));
+        }
         let id = BlobId::of(&content);
-        if !self.has_blob(&id) {
-            self.new_blobs.insert(id);
+        if !self.has_blob(kind, &id) {
+            self.new_blobs.insert((kind, id));
             self.sink.put(kind, id, content)?;
         }
         Ok(id)

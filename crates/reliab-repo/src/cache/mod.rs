@@ -1,7 +1,7 @@
 //! The local cache: the parent's entries merged, in blocks with a fingerprint each, and two look-up tables.
 //!
-//! It is ours to shape and may be lost at any time: every part that is trusted carries a BLAKE3, and a cache that does
-//! not check out is rebuilt from the repository. Layout of the file:
+//! It is ours to shape and may be lost at any time: entries and directory carry a BLAKE3, rows are hints that are
+//! compared with the entry they lead to, and a cache that does not check out is rebuilt from the repository. Layout of the file:
 //!
 //! ```text
 //! blocks        entries, about 256 a block, each readable on its own (codec.rs)
@@ -48,6 +48,9 @@ impl Cache {
         file.read_exact_at(&mut bytes, size.checked_sub(Trailer::LEN as u64)?).ok()?;
         let trailer = Trailer::decode(&bytes)?;
         if trailer.directory_at.checked_add(trailer.directory_len)? != size - Trailer::LEN as u64 {
+            return None;
+        }
+        if !trailer.content.fits(trailer.directory_at) || !trailer.inodes.fits(trailer.directory_at) {
             return None;
         }
         let mut text = vec![0; usize::try_from(trailer.directory_len).ok()?];

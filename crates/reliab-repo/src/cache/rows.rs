@@ -89,6 +89,12 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// True if the table lies before a position in its file.
+    pub(super) fn fits(&self, before: u64) -> bool {
+        let len = self.count.checked_mul(ROW as u64);
+        len.and_then(|len| self.at.checked_add(len)).is_some_and(|end| end <= before)
+    }
+
     /// The position stored under a key: interpolation search, since keys are spread evenly.
     pub(super) fn find(&self, file: &File, key: u64) -> io::Result<Option<u64>> {
         let (mut low, mut high) = (0, self.count);

@@ -67,10 +67,14 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, Malformed> {
     }
 }
 
+/// The longest path that is stored, bytes.
+const PATH_LIMIT: usize = 64 * 1024;
+
 /// True if a decoded path may stand in a snapshot: relative, no empty, `.` or `..` component, no NUL.
 pub fn is_well_formed(path: &[u8]) -> bool {
     path == b"."
         || (!path.is_empty()
+            && path.len() <= PATH_LIMIT
             && !path.contains(&0)
             && path.split(|&b| b == b'/').all(|part| !matches!(part, b"" | b"." | b"..")))
 }

@@ -116,7 +116,7 @@ fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
     storage.put("README", README.as_bytes())?;
     storage.put("recover.sh", RECOVER_SH.as_bytes())?;
     let id = format!("{:016x}{:016x}", random(), random());
-    let chunker = ChunkerConfig { min: 512 << 10, average: 1 << 20, max: 4 << 20, seed: random() };
+    let chunker = ChunkerConfig { min: 1 << 20, average: 2 << 20, max: 4 << 20, seed: random() };
     storage.put(CONFIG, &encode_config(&Config { id, created: now, chunker }))
 }
 

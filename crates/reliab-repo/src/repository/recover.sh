@@ -551,19 +551,20 @@ choose another snapshot, or use --keep-going to restore what is left"
 #   attributes           PATH NAME VALUE of extended attributes that must be set by hand
 #   totals               figures
 SELECT='
-# Reads the next entry of a layer.
 # PLACE[k]: bundle and offset of a record. Where the line tells no offset, it stands right behind the record before it.
-function place(k, l,  i, at, size, next_key) {
+function place(k, l,  i, at, size, here) {
 	i = index(l, ",\"at\":[")
 	if (!i) return
-	at = substr(l, i + 7); split(substr(at, 1, index(at, "]") - 1), AT, ",")
-	next_key = k " " PAGES[k] " " AT[1]
-	if (AT[2] == "") AT[2] = NEXT[next_key]
+	at = substr(l, i + 7, 24); split(substr(at, 1, index(at, "]") - 1), AT, ",")
+	# Before it stands the size, if it is a file.
+	size = substr(l, i > 16 ? i - 16 : 1, i > 16 ? 16 : i - 1)
+	size = match(size, /,"size":[0-9]+$/) ? substr(size, RSTART + 8) + 0 : 0
+	here = k " " PAGES[k] " " AT[1]
+	if (AT[2] == "") AT[2] = NEXT[here]
 	PLACE[k] = AT[1] "," AT[2]
-	i = index(l, ",\"size\":")
-	size = i ? substr(l, i + 8) + 511 : 511
-	NEXT[next_key] = sprintf("%.0f", AT[2] + 512 + size - size % 512)
+	NEXT[here] = AT[2] + 512 + pad(size)
 }
+# Reads the next entry of a layer.
 function advance(k,  l, i, p, r) {
 	while ((getline l < FILE[k]) > 0) {
 		if (substr(l, 1, 9) != "{\"path\":\"") {
@@ -866,7 +867,8 @@ untar() {
 # one is its length or more. With STEP=measure prints the records for which that leaves a doubt (may it have a pax
 # header?), with STEP=write writes the commands that put the files together:
 #   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
-#   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK), restamp (MODE UID GID MTIME PATH), missing
+#   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK),
+#   restamp (MODE UID GID MTIME PATH), missing
 BUNDLES='
 function missing(p) { print "path " p >> MISSING }
 # Scratch folders: the first in which this path is free, so that old names never meet.
@@ -1146,11 +1148,17 @@ function stamp(s,  days, rest, era, doe, yoe, doy, mp, y, m) {
 RESTAMPS='
 BEGIN {
 	FS = OFS = TAB; OUT = W "/restamp.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+	while ((getline l < (W "/attributes")) > 0) { split(l, f, TAB); capable[f[1]] = 1 }
 	while ((getline l) > 0) {
 		split(l, f, TAB); r = raw(f[3])
 		# A touch that takes mktime at its word cannot say one second before 1970; it can copy it.
 		if (f[1] == 3) f[2] = f[2] == -1 ? "-r \"$W/before1970\"" : "-t " stamp(f[2] + 0)
 		command = (f[1] == 1 ? "chown -h " : f[1] == 2 ? "chmod " : "touch -h ") f[2]
+		if (f[1] == 1 && (f[3] in capable) && length(r) <= LIMIT) {
+			flush_batch(OUT)
+			print "own " f[2] " " quoted("./" r) > OUT
+			continue
+		}
 		if (length(r) <= LIMIT) { batch(OUT, command, r); continue }
 		if (f[4] == "link") continue # deep.sh does these
 		flush_batch(OUT)
@@ -1173,6 +1181,14 @@ restamp() {
 		make_entries before
 	fi
 	run restamp.sh
+}
+# own OWNER FILE: chown takes capabilities away, so only where the owner is another.
+own() {
+	set -f
+	# shellcheck disable=SC2046 # the words of ls
+	set -- "$1" "$2" $(ls -ldn "$2")
+	set +f
+	[ "$5:$6" = "$1" ] || chown -h "$1" "$2" || not_set
 }
 not_set() { fail "some owners, modes or times could not be set (see above)"; }
 
@@ -1422,7 +1438,7 @@ Use --keep-going to restore everything else, or choose another snapshot"
 			}' "$W/missing" second=1 "$W/attributes" >"$W/attributes.sh"
 			run attributes.sh || fail "some extended attributes could not be set"
 		else
-			say "recover.sh: setfattr is not installed, so extended attributes of these are not restored:"
+			say "recover.sh: setfattr is not installed, so some extended attributes of these may not be restored:"
 			awk -F '\t' '{ print $1 }' "$W/attributes" | sort -u >&2
 		fi
 	fi

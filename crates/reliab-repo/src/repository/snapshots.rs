@@ -149,7 +149,7 @@ impl Repository {
     pub fn snapshots(&self) -> Result<SnapshotList> {
         let mut list = SnapshotList::default();
         for object in self.storage.list("snapshots")? {
-            match self.read_snapshot(&object.key)? {
+            match self.read_snapshot(&object.key) {
                 Ok(stored) => list.snapshots.push(stored),
                 Err(reason) => list.damaged.push(DamagedSnapshot { key: object.key, reason }),
             }
@@ -158,17 +158,18 @@ impl Repository {
         Ok(list)
     }
 
-    fn read_snapshot(&self, key: &str) -> Result<std::result::Result<StoredSnapshot, String>> {
+    fn read_snapshot(&self, key: &str) -> std::result::Result<StoredSnapshot, String> {
         let bytes = match self.storage.get(key, METADATA_LIMIT) {
             Ok(bytes) => bytes,
-            Err(Error::Damaged { reason, .. }) => return Ok(Err(reason)),
-            Err(other) => return Err(other),
+            Err(Error::Damaged { reason, .. }) => return Err(reason),
+            // A bad sector under one snapshot must not take the others with it.
+            Err(other) => return Err(other.told()),
         };
         let id = ObjectId::of(&bytes);
         if key != snapshot_key(&id) {
-            return Ok(Err("its SHA-256 is not its name".into()));
+            return Err("its SHA-256 is not its name".into());
         }
-        Ok(decode_snapshot(&bytes).map(|snapshot| StoredSnapshot { id, snapshot }).map_err(|reason| reason.0))
+        decode_snapshot(&bytes).map(|snapshot| StoredSnapshot { id, snapshot }).map_err(|reason| reason.0)
     }
 
     /// Publishes a snapshot; everything it needs must be durable by now.

@@ -17,6 +17,8 @@ pub(super) struct SmallFile {
     pub(super) content: Content,
     /// Offset of its record in the bundle.
     pub(super) offset: u32,
+    /// Something stands at its path, to be replaced when the new content is whole.
+    pub(super) replace: bool,
 }
 
 /// The small files of a window, by bundle.

@@ -90,16 +90,33 @@ impl Target {
         }
     }
 
-    /// Creates a file that is not there.
+    /// Creates a file that is not there. One that gets attributes must be writable until it has them.
     pub(super) fn create(
         &self,
         path: &[u8],
-        meta: &Meta,
+        entry: &Entry,
         last: &mut Parent,
     ) -> std::result::Result<OwnedFd, Errno> {
         let (folder, name) = self.locate(path, last)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::from_raw_mode(meta.mode & 0o777))
+        let mode = if entry.xattrs.is_empty() { entry.meta.mode & 0o777 } else { 0o600 };
+        rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::from_raw_mode(mode))
+    }
+
+    /// Gives what was written under a temporary name its own, in place of what has it.
+    pub(super) fn replace(
+        &self,
+        temporary: &[u8],
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<(), Errno> {
+        if self.kind_of(path, last)? == Some(FileType::Directory) {
+            // Fails unless it is empty: what is in a folder is never removed for a file.
+            self.remove(path, last)?;
+        }
+        let (folder, from) = self.locate(temporary, last)?;
+        let (_, to) = self.locate(path, last)?;
+        rustix::fs::renameat(&folder, from.as_c_str(), &folder, to.as_c_str())
     }
 
     /// Gives an open file that was just created its owner, mode, attributes and times, in this order.
@@ -112,11 +129,11 @@ impl Target {
         if self.born != Some((meta.uid, meta.gid)) && self.may_own(meta) {
             rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
         }
-        let needs_mode = meta.mode & (self.umask | 0o7000) != 0 || self.born.is_none();
+        self.set_xattrs(xattrs, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
+        let needs_mode = meta.mode & (self.umask | 0o7000) != 0 || self.born.is_none() || !xattrs.is_empty();
         if needs_mode {
             rustix::fs::fchmod(file, self.mode(meta))?;
         }
-        self.set_xattrs(xattrs, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
         rustix::fs::futimens(file, &times(meta))
     }
 
@@ -152,15 +169,15 @@ impl Target {
         Ok(())
     }
 
-    /// Makes a folder, open to us alone until it gets its own mode. One that exists is fine.
-    pub(super) fn make_dir(&self, path: &[u8], last: &mut Parent) -> std::result::Result<(), Errno> {
+    /// Makes a folder, open to us alone until it gets its own mode. One that exists is fine; false if it did.
+    pub(super) fn make_dir(&self, path: &[u8], last: &mut Parent) -> std::result::Result<bool, Errno> {
         if path == b"." {
-            return Ok(());
+            return Ok(self.born.is_some());
         }
         let (folder, name) = self.locate(path, last)?;
         match rustix::fs::mkdirat(&folder, name.as_c_str(), Mode::RWXU) {
-            Err(Errno::EXIST) if self.kind_of(path, last)? == Some(FileType::Directory) => Ok(()),
-            other => other,
+            Err(Errno::EXIST) if self.kind_of(path, last)? == Some(FileType::Directory) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -193,9 +210,14 @@ impl Target {
         rustix::fs::unlinkat(&folder, name.as_c_str(), flags)
     }
 
-    /// Creates a link, pipe or device, with all that belongs to it.
-    pub(super) fn make_special(&self, entry: &Entry, last: &mut Parent) -> std::result::Result<(), Errno> {
-        let (folder, name) = self.locate(&entry.path, last)?;
+    /// Creates a link, pipe or device at a path, with all that belongs to it.
+    pub(super) fn make_special(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<(), Errno> {
+        let (folder, name) = self.locate(path, last)?;
         let mode = Mode::from_raw_mode(entry.meta.mode & 0o777);
         match &entry.kind {
             Kind::Symlink(_, target) => rustix::fs::symlinkat(&target[..], &folder, name.as_c_str())?,
@@ -210,26 +232,37 @@ impl Target {
             }
             Kind::File(_) | Kind::Dir(_) => {}
         }
-        self.stamp_path(entry, last)
+        self.stamp_path(entry, path, last)
     }
 
-    /// Gives what stands at an entry's path its owner, mode, attributes and times.
-    pub(super) fn stamp_path(&self, entry: &Entry, last: &mut Parent) -> std::result::Result<(), Errno> {
-        let (folder, name) = self.locate(&entry.path, last)?;
+    /// Gives what stands at a path an entry's owner, mode, attributes and times.
+    pub(super) fn stamp_path(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<(), Errno> {
+        let (folder, name) = self.locate(path, last)?;
         let meta = &entry.meta;
         if self.may_own(meta) {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             rustix::fs::chownat(&folder, name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         let is_link = matches!(entry.kind, Kind::Symlink(..));
+        if !entry.xattrs.is_empty() {
+            if !is_link {
+                // The kernel wants write permission for attributes, whoever has the file open.
+                chmod_beneath(&folder, &name, Mode::RWXU)?;
+            }
+            let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
+            path.extend_from_slice(name.as_bytes());
+            self.set_xattrs(&entry.xattrs, |name, value| {
+                rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
+            })?;
+        }
         if !is_link {
             chmod_beneath(&folder, &name, self.mode(meta))?;
         }
-        let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
-        path.extend_from_slice(name.as_bytes());
-        self.set_xattrs(&entry.xattrs, |name, value| {
-            rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
-        })?;
         rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW)
     }
 
@@ -254,8 +287,12 @@ fn times(meta: &Meta) -> Timestamps {
 /// Creates and removes a file to see what new files get: its status, and true if no default ACL interferes.
 fn probe(root: &OwnedFd) -> std::result::Result<(Status, bool), Errno> {
     const NAME: &std::ffi::CStr = c".reliab-restore-probe";
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o777))?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o777)) {
+        // Somebody else's, or of a run that was cut off: then everything is said explicitly.
+        Err(Errno::EXIST) => return raw_stat(root, b"").map(|stat| (Status::new(&stat), false)),
+        other => other?,
+    };
     let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat));
     let mut names = [0; 1024];
     let plain = !matches!(rustix::fs::flistxattr(&file, &mut names), Ok(len) if len > 0);

@@ -35,6 +35,8 @@ enum Job {
 /// A large file being written by several threads.
 struct LargeFile {
     entry: Entry,
+    /// The name it has until it is whole, where it replaces something.
+    temporary: Option<Vec<u8>>,
     file: OwnedFd,
     /// Jobs that are not done.
     left: AtomicUsize,
@@ -183,7 +185,8 @@ struct Planner<'a> {
 /// What is done when a window is written.
 #[derive(Default)]
 struct Finish {
-    links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// First name, second name, and whether something stands there.
+    links: Vec<(Vec<u8>, Vec<u8>, bool)>,
     /// Folders whose content is complete, innermost first.
     dirs: Vec<Entry>,
 }
@@ -237,48 +240,77 @@ impl<'a> Planner<'a> {
     fn plan(&mut self, item: ManifestEntry) -> std::result::Result<(), (Vec<u8>, Errno)> {
         let path = item.entry.path.clone();
         let failed = |errno| (path.clone(), errno);
+        let standing = self.standing(&item.entry).map_err(failed)?;
         if item.entry.is_dir() {
-            self.shared.target.make_dir(&item.entry.path, &mut self.parent).map_err(failed)?;
-            self.report.count(&item.entry);
-            self.open_dirs.push(item.entry);
-            return Ok(());
+            return self.plan_dir(item.entry, standing).map_err(failed);
         }
-        if !self.make_way(&item.entry).map_err(failed)? {
+        if standing == Standing::Keep {
             self.report.kept += 1;
             return Ok(());
         }
+        let replace = standing == Standing::Replace;
         self.report.count(&item.entry);
         if let Some(first) = self.first_name(&item.entry) {
-            self.finish.links.push((first, item.entry.path));
+            self.finish.links.push((first, item.entry.path, replace));
             return Ok(());
         }
         match &item.entry.kind {
             Kind::File(content) => {
                 let content = content.clone();
-                self.plan_file(item, content).map_err(failed)
+                self.plan_file(item, content, replace).map_err(failed)
             }
-            _ => self.shared.target.make_special(&item.entry, &mut self.parent).map_err(failed),
+            _ => self.make_special(&item.entry, replace).map_err(failed),
         }
     }
 
-    /// Removes what stands in the way; false if it is to be kept.
-    fn make_way(&mut self, entry: &Entry) -> std::result::Result<bool, Errno> {
-        let Some(overwrite) = self.overwrite else { return Ok(true) };
+    /// Makes a folder; what is no folder gives way to it where it may be replaced.
+    fn plan_dir(&mut self, entry: Entry, standing: Standing) -> std::result::Result<(), Errno> {
         let target = self.shared.target;
-        let Some(found) = target.status(&entry.path, &mut self.parent)? else { return Ok(true) };
-        let is_same = found.kind == rustix::fs::FileType::RegularFile
+        if standing == Standing::Replace {
+            target.remove(&entry.path, &mut self.parent)?;
+        }
+        let made = target.make_dir(&entry.path, &mut self.parent)?;
+        self.report.count(&entry);
+        // A folder that is to be kept as it is keeps its owner, mode and times, too.
+        if made || self.overwrite != Some(Overwrite::Never) {
+            self.open_dirs.push(entry);
+        }
+        Ok(())
+    }
+
+    fn make_special(&mut self, entry: &Entry, replace: bool) -> std::result::Result<(), Errno> {
+        let target = self.shared.target;
+        if !replace {
+            return target.make_special(entry, &entry.path, &mut self.parent);
+        }
+        let temporary = temporary_name(&entry.path);
+        target.make_special(entry, &temporary, &mut self.parent)?;
+        target.replace(&temporary, &entry.path, &mut self.parent)
+    }
+
+    /// Decides about what stands at an entry's path. Nothing is removed before its replacement is whole.
+    fn standing(&mut self, entry: &Entry) -> std::result::Result<Standing, Errno> {
+        let Some(overwrite) = self.overwrite else { return Ok(Standing::Nothing) };
+        if entry.path == b"." {
+            return Ok(Standing::Keep);
+        }
+        let target = self.shared.target;
+        let Some(found) = target.status(&entry.path, &mut self.parent)? else { return Ok(Standing::Nothing) };
+        if entry.is_dir() && found.kind == rustix::fs::FileType::Directory {
+            return Ok(Standing::Keep);
+        }
+        // Names of one file are put back together, so one of them is never kept by itself.
+        let is_same = entry.meta.links.is_none()
+            && found.kind == rustix::fs::FileType::RegularFile
             && matches!(entry.kind, Kind::File(_))
             && (found.size, found.mtime) == (entry.size(), entry.meta.mtime);
         match overwrite {
-            Overwrite::Never => Ok(false),
+            Overwrite::Never => Ok(Standing::Keep),
             Overwrite::IfChanged if is_same => {
-                target.stamp_path(entry, &mut self.parent)?;
-                Ok(false)
+                target.stamp_path(entry, &entry.path, &mut self.parent)?;
+                Ok(Standing::Keep)
             }
-            Overwrite::IfChanged | Overwrite::Always => {
-                target.remove(&entry.path, &mut self.parent)?;
-                Ok(true)
-            }
+            Overwrite::IfChanged | Overwrite::Always => Ok(Standing::Replace),
         }
     }
 
@@ -300,9 +332,14 @@ impl<'a> Planner<'a> {
         None
     }
 
-    fn plan_file(&mut self, item: ManifestEntry, content: Content) -> std::result::Result<(), Errno> {
+    fn plan_file(
+        &mut self,
+        item: ManifestEntry,
+        content: Content,
+        replace: bool,
+    ) -> std::result::Result<(), Errno> {
         if let Some((bundle, offset)) = record_of(&item) {
-            self.groups.push(bundle, SmallFile { entry: item.entry, content, offset });
+            self.groups.push(bundle, SmallFile { entry: item.entry, content, offset, replace });
             return Ok(());
         }
         let Data::Large(large) = &content.data else { return Ok(()) };
@@ -315,7 +352,7 @@ impl<'a> Planner<'a> {
                 return Ok(());
             }
         };
-        self.send_large(item, content.size, parts)
+        self.send_large(item, content.size, parts, replace)
     }
 
     fn send_large(
@@ -323,8 +360,11 @@ impl<'a> Planner<'a> {
         item: ManifestEntry,
         size: u64,
         parts: Vec<Part>,
+        replace: bool,
     ) -> std::result::Result<(), Errno> {
-        let file = self.shared.target.create(&item.entry.path, &item.entry.meta, &mut self.parent)?;
+        let temporary = replace.then(|| temporary_name(&item.entry.path));
+        let path = temporary.as_ref().unwrap_or(&item.entry.path);
+        let file = self.shared.target.create(path, &item.entry, &mut self.parent)?;
         rustix::fs::ftruncate(&file, size)?;
         let mut by_blob: Vec<(BlobId, Vec<Part>)> = Vec::new();
         let mut places: HashMap<u32, usize> = HashMap::new();
@@ -337,7 +377,8 @@ impl<'a> Planner<'a> {
         }
         // One more than there are jobs: the last one to let go stamps the file, and that may be this thread.
         let left = AtomicUsize::new(by_blob.len() + 1);
-        let large = Arc::new(LargeFile { entry: item.entry, file, left, failed: AtomicBool::new(false) });
+        let large =
+            Arc::new(LargeFile { entry: item.entry, temporary, file, left, failed: AtomicBool::new(false) });
         for (blob, parts) in by_blob {
             self.send(Job::Parts(Arc::clone(&large), blob, parts));
         }
@@ -372,8 +413,8 @@ impl<'a> Planner<'a> {
         let Some((window, finish)) = self.before.take() else { return };
         window.wait();
         let target = self.shared.target;
-        for (first, second) in finish.links {
-            match target.link(&first, &second, &mut self.parent) {
+        for (first, second, replace) in finish.links {
+            match link(target, &first, &second, replace, &mut self.parent) {
                 Ok(()) => {}
                 Err(Errno::NOENT) if self.shared.is_damaged(&first) => {
                     let reason = format!("it is another name of {}, which is damaged", escape(&first));
@@ -396,9 +437,42 @@ impl Finish {
     }
 }
 
+/// What becomes of what stands at a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Nothing,
+    Keep,
+    Replace,
+}
+
+/// A name in the same folder, for what will replace an entry.
+fn temporary_name(path: &[u8]) -> Vec<u8> {
+    let folder = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    let hash = blake3::hash(path).to_hex();
+    [&path[..folder], b".reliab-restore-", &hash.as_bytes()[..16]].concat()
+}
+
+/// Makes a second name of a file, in place of what has it.
+fn link(
+    target: &Target,
+    first: &[u8],
+    second: &[u8],
+    replace: bool,
+    parent: &mut Parent,
+) -> std::result::Result<(), Errno> {
+    if !replace {
+        return target.link(first, second, parent);
+    }
+    let temporary = temporary_name(second);
+    target.link(first, &temporary, parent)?;
+    target.replace(&temporary, second, parent)?;
+    // Renaming one name of a file to another name of the same does nothing (rename(2)).
+    target.remove(&temporary, parent)
+}
+
 /// The top folder is the target itself, which a restore of `.` gives its times and mode, too.
 fn stamp_dir(target: &Target, dir: &Entry, parent: &mut Parent) -> std::result::Result<(), Errno> {
-    target.stamp_path(dir, parent)
+    target.stamp_path(dir, &dir.path, parent)
 }
 
 fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
@@ -451,10 +525,19 @@ impl Worker<'_> {
             return 0;
         }
         let target = self.shared.target;
-        let written = target.create(path, &file.entry.meta, &mut self.parent).and_then(|out| {
+        let temporary = file.replace.then(|| temporary_name(path));
+        let first_path = temporary.as_ref().unwrap_or(path);
+        let written = target.create(first_path, &file.entry, &mut self.parent).and_then(|out| {
             write_full(&out, content, 0)?;
-            target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)
+            target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)?;
+            temporary.as_ref().map_or(Ok(()), |temporary| target.replace(temporary, path, &mut self.parent))
         });
+        if written.is_err()
+            && let Some(temporary) = &temporary
+        {
+            // What stood there still does; the rest of the attempt is in nobody's way for long.
+            target.remove(temporary, &mut self.parent).unwrap_or(());
+        }
         match written {
             Ok(()) => content.len() as u64,
             Err(errno) => {
@@ -465,8 +548,7 @@ impl Worker<'_> {
     }
 
     fn parts(&mut self, large: &LargeFile, id: &BlobId, parts: &[Part]) {
-        let kind = self.shared.repository.index().find(id).map_or(BlobKind::Chunk, |place| place.kind);
-        let kind = if kind == BlobKind::Patch { kind } else { BlobKind::Chunk };
+        let kind = self.shared.repository.index().piece_kind(id);
         if let Err(error) = self.reader.read(id, kind, &mut self.content) {
             self.fail(large, &error);
         } else {
@@ -503,9 +585,11 @@ fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
         return;
     }
     let entry = &large.entry;
+    let mut parent = Parent::default();
+    let path = large.temporary.as_ref().unwrap_or(&entry.path);
     if large.failed.load(Ordering::Relaxed) {
         // Half a file under its own name would pass for the whole; nothing is better.
-        if let Err(errno) = shared.target.remove(&entry.path, &mut Parent::default()) {
+        if let Err(errno) = shared.target.remove(path, &mut parent) {
             shared.skip(
                 &entry.path,
                 format!("what was written of it is left: {}", std::io::Error::from(errno)),
@@ -514,7 +598,11 @@ fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
         }
         return;
     }
-    if let Err(errno) = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs) {
+    let named = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs).and_then(|()| {
+        let temporary = large.temporary.as_ref();
+        temporary.map_or(Ok(()), |temporary| shared.target.replace(temporary, &entry.path, &mut parent))
+    });
+    if let Err(errno) = named {
         shared.refused(&entry.path, errno);
     }
     shared.events.advance(0, 1);

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Object, Storage, Upload, storage_error};
 use crate::error::{Error, Result};
@@ -24,6 +25,10 @@ pub trait Disk: Send + Sync {
     fn create_dir(&self, path: &str) -> io::Result<()>;
     /// Gives a file its final name, replacing what has it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the name of the repository's own folder durable.
+    fn sync_root(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Removes a file.
@@ -43,6 +48,9 @@ pub trait DiskFile: Write + Send {
     /// Makes the content durable.
     fn sync(&mut self) -> io::Result<()>;
 }
+
+/// A run locks a file it has made well within this time.
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// The real file system below a folder.
 pub struct FsDisk {
@@ -91,12 +99,26 @@ impl Disk for FsDisk {
         File::open(self.path(path))?.sync_all()
     }
 
+    fn sync_root(&self) -> io::Result<()> {
+        // Several levels may be new; folders that may not be read were not made by us.
+        for folder in std::path::absolute(&self.root)?.ancestors().skip(1) {
+            match File::open(folder).and_then(|folder| folder.sync_all()) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         fs::remove_file(self.path(path))
     }
 
     fn is_abandoned(&self, path: &str) -> io::Result<bool> {
-        Ok(File::open(self.path(path))?.try_lock().is_ok())
+        let file = File::open(self.path(path))?;
+        // A file that was made a moment ago may not be locked yet.
+        let old = file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > SETTLING);
+        Ok(old && file.try_lock().is_ok())
     }
 
     fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -113,11 +135,16 @@ impl Disk for FsDisk {
         fs::read_dir(self.path(path))?
             .map(|item| {
                 let item = item?;
-                let meta = item.metadata()?;
                 // A name that is not UTF-8 cannot be one of ours; its lossy form names it in messages.
                 let name = item.file_name().to_string_lossy().into_owned();
-                Ok((name, (!meta.is_dir()).then_some(meta.len())))
+                match item.metadata() {
+                    Ok(meta) => Ok(Some((name, (!meta.is_dir()).then_some(meta.len())))),
+                    // Another run has renamed or removed it since.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                }
             })
+            .filter_map(|item: io::Result<Option<(String, Option<u64>)>>| item.transpose())
             .collect()
     }
 }
@@ -216,8 +243,15 @@ impl<D: Disk + 'static> Storage for LocalStorage<D> {
     fn sweep(&self) -> Result<()> {
         for object in self.list("tmp")? {
             let key = object.key;
-            if self.disk().is_abandoned(&key).map_err(storage_error("check", &key))? {
-                self.disk().remove(&key).map_err(storage_error("remove", &key))?;
+            let removed = match self.disk().is_abandoned(&key) {
+                Ok(true) => self.disk().remove(&key),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match removed {
+                // Its run has published it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(storage_error("remove", &key))?,
             }
         }
         Ok(())
@@ -239,7 +273,9 @@ impl<D: Disk> Inner<D> {
             return Ok(());
         }
         self.disk.create_dir(folder).map_err(storage_error("create", folder))?;
-        if !folder.is_empty() {
+        if folder.is_empty() {
+            self.disk.sync_root().map_err(storage_error("sync the folder of", "the repository"))?;
+        } else {
             let parent = parent(folder);
             self.ensure_dir(parent)?;
             self.disk.sync_dir(parent).map_err(storage_error("sync", parent))?;

@@ -73,7 +73,8 @@ impl Filter {
 
     /// True if the walk goes into the folder.
     pub(super) fn enters(&self, root: &Root, status: &Status) -> bool {
-        status.kind == FileType::Directory && (!self.options.one_file_system || status.device == root.device)
+        status.kind == FileType::Directory
+            && (!self.options.one_file_system || root.devices.contains(&status.device))
     }
 
     pub(super) fn is_cache_folder(&self, folder: &OwnedFd) -> bool {

@@ -32,8 +32,8 @@ pub struct Root {
     pub parent: OwnedFd,
     /// Name below `parent`; empty where the root is `parent`.
     pub name: Vec<u8>,
-    /// Its device, for `--one-file-system`.
-    pub device: u64,
+    /// Devices to stay on with `--one-file-system`: its own, and those of sources inside it that were named, too.
+    pub devices: Vec<u64>,
 }
 
 /// What `lstat` says of an entry.
@@ -235,14 +235,17 @@ fn stat_root(root: &Arc<Root>) -> WalkItem {
 pub fn open_roots(sources: &[PathBuf]) -> Result<Vec<Arc<Root>>> {
     let mut roots = sources.iter().map(|given| open_root(given)).collect::<Result<Vec<_>>>()?;
     roots.sort_by(|a, b| order::compare(&a.path, &b.path));
-    let mut kept: Vec<Arc<Root>> = Vec::new();
+    let mut kept: Vec<Root> = Vec::new();
     for root in roots {
-        match kept.last() {
-            Some(outer) if order::is_within(&root.path, &outer.path) => same_place(outer, &root)?,
-            _ => kept.push(Arc::new(root)),
+        match kept.last_mut() {
+            Some(outer) if order::is_within(&root.path, &outer.path) => {
+                same_place(outer, &root)?;
+                outer.devices.extend(root.devices);
+            }
+            _ => kept.push(root),
         }
     }
-    Ok(kept)
+    Ok(kept.into_iter().map(Arc::new).collect())
 }
 
 /// A root inside another is already covered, if it really is the same place.
@@ -283,7 +286,7 @@ fn open_root(given: &Path) -> Result<Root> {
     let parent =
         rustix::fs::open(folder, flags, rustix::fs::Mode::empty()).map_err(|e| unreadable(e.into()))?;
     let stat = raw_stat(&parent, &name).map_err(|e| unreadable(e.into()))?;
-    Ok(Root { given: given.to_owned(), path, parent, name, device: Status::new(&stat).device })
+    Ok(Root { given: given.to_owned(), path, parent, name, devices: vec![Status::new(&stat).device] })
 }
 
 /// A source's path in the snapshot: as given, less leading `/` and `..`, and every `.`.
