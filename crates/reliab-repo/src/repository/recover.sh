@@ -384,13 +384,12 @@ read_snapshots() {
 		say "damaged: $name"
 	done <"$W/snapshot.bad"
 	without "$W/snapshot.bad" "$W/snapshot.names" >"$W/snapshot.good"
-	while read -r name; do
-		printf '%s\n' "$name"
-		cat "$REPO/$name"
-	done <"$W/snapshot.good" | tr -d '\000-\011\013-\037\177' | awk '
+	# shellcheck disable=SC2016 # these are awk's
+	(cd -P "$REPO" && xargs awk '
 	function text(v) { sub(/,$/, "", v); gsub(/^"|"$/, "", v); return v }
 	function words(v) { sub(/,$/, "", v); gsub(/^\["?|"?\]$/, "", v); gsub(/","/, ", ", v); return v }
-	/^snapshots\/[0-9a-f]+$/ { id = substr($0, 11); time = host = paths = tags = ""; errors = 0 }
+	{ gsub(/\t/, " ") }
+	FNR == 1 { id = substr(FILENAME, 11); time = host = paths = tags = ""; errors = 0 }
 	/^"time":/ { time = text(substr($0, 8)) }
 	/^"host":/ { host = text(substr($0, 8)) }
 	/^"paths":/ { paths = words(substr($0, 9)) }
@@ -401,7 +400,7 @@ read_snapshots() {
 		sub(/Z$/, "", time); if (time !~ /\./) time = time "."
 		time = substr(time "000000000", 1, 29)
 		print time "\t" id "\t" host "\t" paths "\t" tags "\t" errors
-	}' | sort >"$W/snapshots"
+	}') <"$W/snapshot.good" | tr -d '\000-\010\013-\037\177' | sort >"$W/snapshots"
 }
 
 list() {
