@@ -77,7 +77,7 @@ pub fn encode(out: &mut Vec<u8>, header: &Header<'_>) {
         path.push(b'/');
     }
     let map = match &header.body {
-        Body::Sparse(_, segments) => sparse_map(segments),
+        Body::Sparse(size, segments) => sparse_map(*size, segments),
         _ => Vec::new(),
     };
     let size = match &header.body {
@@ -101,9 +101,13 @@ fn pad_to_block(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// GNU.sparse 1.0: number of segments, then offset and length of each, a decimal line each, padded to a block.
-fn sparse_map(segments: &[(u64, u64)]) -> Vec<u8> {
-    let mut text = format!("{}\n", segments.len());
-    for (offset, len) in segments {
+///
+/// A file that ends in a hole gets an empty segment at its end, without which GNU tar restores it too short.
+fn sparse_map(size: u64, segments: &[(u64, u64)]) -> Vec<u8> {
+    let end = segments.last().map_or(0, |&(offset, len)| offset + len);
+    let closing = (end < size).then_some((size, 0));
+    let mut text = format!("{}\n", segments.len() + usize::from(closing.is_some()));
+    for (offset, len) in segments.iter().chain(&closing) {
         text.push_str(&format!("{offset}\n{len}\n"));
     }
     let mut map = Vec::new();
@@ -331,6 +335,18 @@ mod tests {
             assert_eq!(len.parse::<usize>().unwrap(), text.len(), "value of {value_len}");
         };
         (0..2000).for_each(check);
+    }
+
+    #[test]
+    fn a_file_that_ends_in_a_hole_says_where_it_ends() {
+        let text = |size, segments: &[(u64, u64)]| {
+            let map = sparse_map(size, segments);
+            assert_eq!(map.len() % BLOCK, 0);
+            String::from_utf8(map).unwrap().trim_end_matches('\0').to_owned()
+        };
+        assert_eq!(text(100, &[(50, 50)]), "1\n50\n50\n");
+        assert_eq!(text(100, &[(0, 10)]), "2\n0\n10\n100\n0\n");
+        assert_eq!(text(100, &[]), "1\n100\n0\n");
     }
 
     #[test]
