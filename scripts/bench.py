@@ -836,16 +836,16 @@ BIG_FILE = 256 * MIB
 
 
 def build_data(top, gib):
-    """Files of 256 MiB that are half noise, half prose, streamed to the disk."""
+    """Files of 256 MiB, a quarter noise and the rest prose, streamed to the disk."""
     text = Text(gib)
     prose = text.prose(4 * MIB).encode()
-    half = 32 << 10
+    noise, words = 16 << 10, 48 << 10
     for number in range(gib * GIB // BIG_FILE):
         with open(top / f"part-{number:04}.bin", "wb") as file:
-            for _ in range(BIG_FILE // (2 * half)):
-                file.write(text.rng.randbytes(half))
-                start = text.rng.randrange(len(prose) - half)
-                file.write(prose[start:start + half])
+            for _ in range(BIG_FILE // (noise + words)):
+                file.write(text.rng.randbytes(noise))
+                start = text.rng.randrange(len(prose) - words)
+                file.write(prose[start:start + words])
             file.flush()
             os.fsync(file.fileno())
 
@@ -871,7 +871,7 @@ class Curve:
 
     def data(self):
         for gib in DATA_STEPS:
-            self.step("data", gib, gib * GIB * 8 // 5, lambda top, gib=gib: build_data(top, gib))
+            self.step("data", gib, gib * GIB * 3 // 2, lambda top, gib=gib: build_data(top, gib))
 
     def step(self, kind, size, room, build):
         place = self.bench.place

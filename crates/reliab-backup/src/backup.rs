@@ -238,18 +238,20 @@ fn summary(options: &Options, done: &BackupReport, took: std::time::Duration) ->
         0 => String::new(),
         some => format!("; {} could not be read", counted(some, "source", "sources")),
     };
+    // Two lines, so that they fit a terminal of 80 columns.
     format!(
-        "{name}: {} ({}) in {}; {} new, {} changed, {} unmodified, {} gone; {} {} to {}{unreadable}",
+        "{name}: {} ({}) in {}; {} {} to {}\n  \
+         files: {} new, {} changed, {} unmodified; {} gone{unreadable}",
         counted(stats.entries, "entry", "entries"),
         units::bytes(stats.bytes),
         units::duration(took),
-        count(stats.new_files),
-        count(stats.changed_files),
-        count(stats.unmodified_files),
-        count(stats.gone),
         if dry_run { "would add" } else { "added" },
         units::bytes(stats.added_bytes),
         options.folder.display(),
+        count(stats.new_files),
+        count(stats.changed_files),
+        count(stats.unmodified_files),
+        counted(stats.gone, "entry", "entries"),
     )
 }
 

@@ -147,15 +147,15 @@ fn print_json(from: &Selected, to: &Selected, comparison: Comparison<'_>, ui: &m
 
 fn summary(totals: &Totals) -> String {
     format!(
-        "{} added, {} removed, {} with other content, {} of another type, {} with other metadata; \
-         {} more, {} less",
+        "{} added, {} removed; {} more, {} less\n\
+         {} with other content, {} of another type, {} with other metadata",
         count(totals.added),
         count(totals.removed),
+        units::bytes(totals.added_bytes),
+        units::bytes(totals.removed_bytes),
         count(totals.content),
         count(totals.kind),
         count(totals.metadata),
-        units::bytes(totals.added_bytes),
-        units::bytes(totals.removed_bytes),
     )
 }
 

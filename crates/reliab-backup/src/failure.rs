@@ -84,7 +84,8 @@ fn exit_of_engine(error: &Error) -> Exit {
         | Error::Local { .. }
         | Error::Source { .. }
         | Error::Unsupported { .. }
-        | Error::Interrupted => Exit::Failed,
+        | Error::Interrupted
+        | Error::Panicked => Exit::Failed,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gap
 use crate::failure::UsageError;
 use crate::repo::{OpenRepository, RepoArg, Selected};
 use crate::session::Session;
+use crate::show::counted;
 use crate::stream::{Stream, fields};
 
 const EXAMPLES: &str = "  \
@@ -66,14 +67,20 @@ impl Tool for Args {
         if ui.is_json() {
             return finder.print_json(&places, ui);
         }
+        let mut hits = 0;
         for place in &places {
             finder.search(place, &mut |found| {
+                hits += 1;
                 show(&place.stored, found, ui);
                 !ui.pipe_closed()
             })?;
             if ui.pipe_closed() {
                 return Ok(Exit::Done);
             }
+        }
+        if hits == 0 {
+            let snapshots = counted(places.len() as u64, "snapshot", "snapshots");
+            ui.note(format_args!("nothing matches in {snapshots}"));
         }
         Ok(tell_gaps(ui, &finder.gaps.into_inner()))
     }

@@ -44,7 +44,7 @@ pub struct Args {
     #[command(flatten)]
     repo: RepoArg,
     /// Restore into this folder, which must be empty or absent unless --overwrite says otherwise.
-    #[arg(long, short, value_name = "DIR", required_unless_present = "verify")]
+    #[arg(long, short, value_name = "DIR")]
     target: Option<PathBuf>,
     /// Read every restored file back from disk and compare it with the snapshot.
     #[arg(long, conflicts_with = "dry_run")]
@@ -133,6 +133,11 @@ impl Tool for Args {
     const NAME: &'static str = "restore";
 
     fn run(mut self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        if self.target.is_none() && !self.verify {
+            let text =
+                "nowhere to restore to: name a new or empty folder with --target, or rehearse with --verify";
+            return Err(UsageError(text.into()).into());
+        }
         let repository = self.repo.open(session, ui)?;
         let selected = repository.select(self.snapshot.take().as_ref())?;
         session.record(&repository.folder.display().to_string(), ui, |job, ui| {
@@ -306,7 +311,7 @@ fn summary(selected: &Selected, options: &Options, done: &Done) -> String {
         units::duration(done.took),
     )];
     if done.report.kept > 0 {
-        parts.push(format!("{} kept as they were", counted(done.report.kept, "file", "files")));
+        parts.push(format!("{} kept", counted(done.report.kept, "file", "files")));
     }
     if !done.report.skipped.is_empty() {
         let skipped = done.report.skipped.len() as u64;
@@ -323,5 +328,7 @@ fn summary(selected: &Selected, options: &Options, done: &Done) -> String {
     if options.rehearsal {
         parts.push("scratch folder removed".to_owned());
     }
-    parts.join("; ")
+    // The first part may be all there is; the rest has a line of its own, to fit 80 columns.
+    let rest = parts.split_off(1);
+    if rest.is_empty() { parts.concat() } else { format!("{}\n  {}", parts.concat(), rest.join("; ")) }
 }

@@ -144,7 +144,7 @@ fn show(wanted: &[&StoredSnapshot], ui: &mut Ui) {
         ui.note("no snapshots");
         return;
     }
-    let head = ["ID", "TIME", "HOST", "TAGS", "PATHS", ">FILES", ">SIZE", ">ADDED"];
+    let head = ["ID", "TIME", "HOST", ">FILES", ">SIZE", ">ADDED", "TAGS", "PATHS"];
     let rows: Vec<_> = wanted.iter().map(|stored| row(stored)).collect();
     for line in table(head, &rows) {
         ui.out(line);
@@ -157,10 +157,10 @@ fn row(stored: &StoredSnapshot) -> [String; 8] {
         stored.id.short(),
         clock::local(snapshot.time),
         snapshot.host.clone(),
-        snapshot.tags.join(","),
-        snapshot.paths.join(" "),
         count(snapshot.stats.files),
         units::bytes(snapshot.stats.bytes),
         units::bytes(snapshot.stats.added_bytes),
+        snapshot.tags.join(","),
+        snapshot.paths.join(" "),
     ]
 }

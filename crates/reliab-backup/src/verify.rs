@@ -18,7 +18,7 @@ use crate::events::{UiEvents, Warnings};
 use crate::failure::UsageError;
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
-use crate::show::{count, counted};
+use crate::show::counted;
 
 const EXAMPLES: &str = "  \
   reliab verify                              every byte of every pack and every blob
@@ -131,13 +131,15 @@ impl Args {
             0 => "no damage found".to_owned(),
             findings => counted(findings, "finding", "findings"),
         };
+        let mut seen = vec![counted(found.snapshots, "snapshot", "snapshots")];
+        // How much was looked at depends on the level.
+        seen.extend((found.packs > 0).then(|| counted(found.packs, "pack", "packs")));
+        seen.extend((found.blobs > 0).then(|| counted(found.blobs, "blob", "blobs")));
+        seen.extend((found.bytes > 0).then(|| format!("{} read", units::bytes(found.bytes))));
         format!(
-            "{}: {result}; {}, {}, {} blobs, {} read in {}",
+            "{}: {result}\n  looked at {} in {}",
             folder.display(),
-            counted(found.snapshots, "snapshot", "snapshots"),
-            counted(found.packs, "pack", "packs"),
-            count(found.blobs),
-            units::bytes(found.bytes),
+            seen.join(", "),
             units::duration(took),
         )
     }

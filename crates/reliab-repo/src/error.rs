@@ -105,6 +105,9 @@ pub enum Error {
     /// Asked to stop by a signal.
     #[error("go on: stopped by a signal; what was published stays")]
     Interrupted,
+    /// A thread ended by a panic, whose message is on stderr.
+    #[error("go on: a part of this program failed, which is a bug; what was published stays")]
+    Panicked,
 }
 
 impl Error {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -60,11 +61,13 @@ impl PackSink {
         let (done, done_queue) = bounded::<Done>(threads);
         let (used, spare) = bounded(threads * 2 + 2);
         let (used_frames, spare_frames) = bounded(threads * 2 + 2);
+        let given_up = Arc::new(AtomicBool::new(false));
         let workers = (0..threads)
             .map(|_| {
                 let (queue, done, used) = (job_queue.clone(), done.clone(), used.clone());
                 let frames = spare_frames.clone();
-                std::thread::spawn(move || compress_all(level, &queue, &done, &used, &frames))
+                let guard = WorkerGuard { given_up: Arc::clone(&given_up), finished: false };
+                std::thread::spawn(move || compress_all(level, guard, &queue, &done, &used, &frames))
             })
             .collect();
         let writer = std::thread::spawn(move || write_all(storage, &done_queue, &used_frames));
@@ -96,11 +99,11 @@ impl PackSink {
         self.jobs = None;
         let mut outcome = Ok(());
         for worker in self.workers.drain(..) {
-            outcome = outcome.and(worker.join().unwrap_or(Err(Error::Interrupted)));
+            outcome = outcome.and(worker.join().unwrap_or(Err(Error::Panicked)));
         }
         let written = match self.writer.take() {
-            Some(writer) => writer.join().unwrap_or(Err(Error::Interrupted)),
-            None => Err(Error::Interrupted),
+            Some(writer) => writer.join().unwrap_or(Err(Error::Panicked)),
+            None => Err(Error::Panicked),
         };
         // The writer's error is the cause where there is one: workers stop because it did.
         written.and_then(|added| outcome.map(|()| added))
@@ -108,12 +111,27 @@ impl PackSink {
 
     /// The error that made the threads stop.
     fn failure(&mut self) -> Error {
-        self.join().err().unwrap_or(Error::Interrupted)
+        self.join().err().unwrap_or(Error::Panicked)
+    }
+}
+
+/// Tells the other workers when one of them ends early: what it held never comes, and all behind it would pile up.
+struct WorkerGuard {
+    given_up: Arc<AtomicBool>,
+    finished: bool,
+}
+
+impl Drop for WorkerGuard {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 fn compress_all(
     level: i32,
+    mut guard: WorkerGuard,
     queue: &Receiver<Job>,
     done: &Sender<Done>,
     used: &Sender<Vec<u8>>,
@@ -123,6 +141,9 @@ fn compress_all(
     let mut data = BlobCompressor::new(level).map_err(failed)?;
     let mut metadata = BlobCompressor::new(level.max(METADATA_LEVEL)).map_err(failed)?;
     for job in queue {
+        if guard.given_up.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut frame = frames.try_recv().unwrap_or_default();
         let is_metadata = matches!(job.kind, BlobKind::Page | BlobKind::List);
         let compressor = if is_metadata { &mut metadata } else { &mut data };
@@ -134,6 +155,7 @@ fn compress_all(
             break;
         }
     }
+    guard.finished = true;
     Ok(())
 }
 

@@ -210,12 +210,21 @@ fn read_packs(
     }
     let queue = Mutex::new(packs.into_iter());
     let outcomes = Mutex::new(Vec::new());
+    let by_pack = blobs_by_pack(repository);
+    let reading = PackReading { repository, level: options.level, by_pack: &by_pack, events };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..options.threads.max(1))
-            .map(|_| scope.spawn(|| read_some_packs(repository, options.level, events, &queue, &outcomes)))
-            .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Interrupted)))
+        let threads: Vec<_> =
+            (0..options.threads.max(1)).map(|_| scope.spawn(|| reading.run(&queue, &outcomes))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Panicked)))
     })?;
+    let present: HashSet<String> = repository
+        .index()
+        .packs()
+        .iter()
+        .filter(|pack| pack.present)
+        .map(|pack| pack_key(&pack.id))
+        .collect();
+    let mut bad_copies: HashMap<BlobId, usize> = HashMap::new();
     for outcome in outcomes.into_inner().unwrap_or_else(PoisonError::into_inner) {
         report.bytes += outcome.bytes;
         report.blobs += outcome.blobs;
@@ -223,9 +232,14 @@ fn read_packs(
             findings.lost(&outcome.key, &problem);
         }
         for (id, problem) in outcome.broken {
+            *bad_copies.entry(id).or_default() += usize::from(present.contains(&outcome.key));
+            findings.lost(&outcome.key, &problem);
             broken.insert(id, (outcome.key.clone(), problem));
         }
     }
+    // Another pack may have the blob whole; a restore takes it from there.
+    let copies = |id: &BlobId| repository.index().places(id).filter(|place| place.pack.present).count();
+    broken.retain(|id, _| bad_copies.get(id).is_none_or(|bad| *bad >= copies(id)));
     Ok(broken)
 }
 
@@ -274,43 +288,54 @@ struct PackOutcome {
     broken: Vec<(BlobId, String)>,
 }
 
-fn read_some_packs(
-    repository: &Repository,
+/// What the threads that read packs share.
+struct PackReading<'a> {
+    repository: &'a Repository,
     level: Level,
-    events: &dyn Events,
-    queue: &Mutex<std::vec::IntoIter<Object>>,
-    outcomes: &Mutex<Vec<PackOutcome>>,
-) -> Result<()> {
-    let by_pack = blobs_by_pack(repository);
-    let mut decompressor =
-        zstd::bulk::Decompressor::new().map_err(Error::local("start zstd for", "verify"))?;
-    loop {
-        if events.stop_requested() {
-            return Err(Error::Interrupted);
+    by_pack: &'a HashMap<ObjectId, Vec<BlobRow>>,
+    events: &'a dyn Events,
+}
+
+impl PackReading<'_> {
+    fn run(
+        &self,
+        queue: &Mutex<std::vec::IntoIter<Object>>,
+        outcomes: &Mutex<Vec<PackOutcome>>,
+    ) -> Result<()> {
+        let mut decompressor =
+            zstd::bulk::Decompressor::new().map_err(Error::local("start zstd for", "verify"))?;
+        loop {
+            if self.events.stop_requested() {
+                return Err(Error::Interrupted);
+            }
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(object) = next else { return Ok(()) };
+            let outcome = self.pack(&object, &mut decompressor);
+            self.events.advance(object.len, 1);
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         }
-        let Some(object) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(()) };
+    }
+
+    fn pack(&self, object: &Object, decompressor: &mut zstd::bulk::Decompressor<'static>) -> PackOutcome {
         let mut outcome = PackOutcome { key: object.key.clone(), ..PackOutcome::default() };
-        match repository.storage().get(&object.key, METADATA_LIMIT) {
+        let name = object.key.rsplit('/').next().and_then(ObjectId::parse);
+        let rows = name.and_then(|name| self.by_pack.get(&name)).map_or(&[][..], Vec::as_slice);
+        match self.repository.storage().get(&object.key, METADATA_LIMIT) {
             Ok(bytes) => {
-                let name = object.key.rsplit('/').next().and_then(ObjectId::parse);
                 let whole = name == Some(ObjectId::of(&bytes));
                 outcome.bytes = bytes.len() as u64;
                 outcome.problem = (!whole).then(|| "its SHA-256 is not its name".to_owned());
-                let rows = name.and_then(|name| by_pack.get(&name)).map_or(&[][..], Vec::as_slice);
-                if level == Level::Data || !whole {
+                if self.level == Level::Data || !whole {
                     outcome.blobs = rows.len() as u64;
-                    outcome.broken = broken_blobs(&mut decompressor, &bytes, rows);
+                    outcome.broken = broken_blobs(decompressor, &bytes, rows);
                 }
             }
             Err(error) => {
                 outcome.problem = Some(error.to_string());
-                let name = object.key.rsplit('/').next().and_then(ObjectId::parse);
-                let rows = name.and_then(|name| by_pack.get(&name)).map_or(&[][..], Vec::as_slice);
                 outcome.broken = rows.iter().map(|row| (row.id, error.to_string())).collect();
             }
         }
-        events.advance(object.len, 1);
-        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        outcome
     }
 }
 
@@ -408,6 +433,19 @@ fn blamed<'a>(error: &Error, broken: &Broken, mut ids: impl Iterator<Item = &'a 
     }
 }
 
+/// Takes content until a stop is asked for: a hole may claim to be longer than anybody will wait.
+struct StoppableSink<'a>(&'a dyn Events);
+
+impl std::io::Write for StoppableSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.stop_requested() { Err(std::io::ErrorKind::Other.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads every distinct file content and compares it with its digest.
 fn check_files(
     repository: &Repository,
@@ -442,8 +480,11 @@ fn check_files(
                 places.update(&place.offset.to_le_bytes());
             }
             if seen.insert(places.finalize())
-                && let Err(error) = reader.copy(&item, &mut std::io::sink())
+                && let Err(error) = reader.copy(&item, &mut StoppableSink(events))
             {
+                if events.stop_requested() {
+                    return Err(Error::Interrupted);
+                }
                 let (object, problem) = blamed(&error, broken, std::iter::empty());
                 findings.hit(&object, &problem, stored, &item.entry.path);
             }

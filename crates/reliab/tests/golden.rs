@@ -152,6 +152,11 @@ fn bad_sources_targets_and_snapshots() {
     fs::create_dir(bench.path("data")).unwrap();
     bench.show(&["backup", "--host", "web1"]);
     bench.show(&["backup", "--host", "web1", "--allow-empty"]);
+    bench.write("one/file", "");
+    bench.write("other/file", "");
+    assert!(bench.run(&["backup", "--host", "web1", "one", "other"]).status.success());
+    fs::remove_file(bench.path("other/file")).unwrap();
+    bench.show(&["backup", "--host", "web1", "one", "other"]);
     bench.compare("sources.txt");
 }
 

@@ -4,12 +4,11 @@
 //! 2.1; `blake3::hazmat`), so one pass gives the blocks' hashes and the file's digest.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
-use crate::error::{Error, Result};
 use crate::format::PATCH_BLOCK;
 use crate::id::Digest;
 
@@ -67,38 +66,56 @@ impl TreeHasher {
 }
 
 /// Block hashes being written to the cache.
+///
+/// Where the cache cannot be written they are given up: the next run stores chunks instead of patches, and nothing is lost.
 pub(super) struct BlocksWriter {
     path: PathBuf,
     to: PathBuf,
-    file: BufWriter<File>,
+    /// `None` when they were given up.
+    file: Option<BufWriter<File>>,
 }
 
 impl BlocksWriter {
-    pub(super) fn create(folder: &Path, path: &[u8]) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::local("create", folder))?;
+    pub(super) fn create(folder: &Path, path: &[u8]) -> Self {
         let to = file_of(folder, path);
         let partial = to.with_extension("new");
-        let file = File::create(&partial).map_err(Error::local("create", &partial))?;
-        let mut writer = Self { path: partial, to, file: BufWriter::new(file) };
-        writer.write(&[0; HEADER])?;
-        Ok(writer)
+        let file = fs::create_dir_all(folder).and_then(|()| File::create(&partial)).ok().map(BufWriter::new);
+        let mut writer = Self { path: partial, to, file };
+        writer.attempt(|file| file.write_all(&[0; HEADER]));
+        writer
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::local("write", &self.path))
+    /// Does something to the file; if that fails, the hashes are given up.
+    fn attempt(&mut self, act: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
+        if let Some(file) = &mut self.file
+            && act(file).is_err()
+        {
+            self.give_up();
+        }
     }
 
-    pub(super) fn push(&mut self, hash: BlockHash) -> Result<()> {
-        self.write(&hash)
+    fn give_up(&mut self) {
+        if let Some(file) = self.file.take() {
+            // What is buffered would be written on drop, to a disk that is full or broken.
+            drop(file.into_parts());
+            drop(fs::remove_file(&self.path));
+        }
+    }
+
+    pub(super) fn push(&mut self, hash: BlockHash) {
+        self.attempt(|file| file.write_all(&hash));
     }
 
     /// Says whose blocks they are and gives the file its name.
-    pub(super) fn finish(mut self, digest: Digest, size: u64) -> Result<()> {
+    pub(super) fn finish(mut self, digest: Digest, size: u64) {
         let header = [&MAGIC[..], &digest.0, &size.to_le_bytes()].concat();
-        self.file.seek(SeekFrom::Start(0)).map_err(Error::local("write", &self.path))?;
-        self.write(&header)?;
-        self.file.flush().map_err(Error::local("write", &self.path))?;
-        fs::rename(&self.path, &self.to).map_err(Error::local("rename", &self.path))
+        let (from, to) = (self.path.clone(), self.to.clone());
+        self.attempt(|file| {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&header)?;
+            file.flush()?;
+            fs::rename(from, to)
+        });
     }
 }
 
@@ -138,6 +155,22 @@ fn file_of(folder: &Path, path: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_that_cannot_be_written_are_given_up() {
+        let mut writer = BlocksWriter::create(Path::new("/dev/null/blocks"), b"a");
+        writer.push([1; 16]);
+        writer.finish(Digest([2; 32]), 8192);
+        let folder = tempfile::tempdir().unwrap();
+        // A full device takes what is buffered and fails when it is flushed.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut writer = BlocksWriter::create(folder.path(), b"a");
+        writer.file = Some(BufWriter::new(full));
+        writer.push([1; 16]);
+        writer.finish(Digest([2; 32]), 8192);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(BlocksReader::open(folder.path(), b"a", Digest([2; 32]), 8192).is_none());
+    }
 
     #[test]
     fn the_tree_of_blocks_gives_the_digest_of_the_file() {

@@ -31,14 +31,13 @@ enum FileHasher {
 }
 
 impl FileHasher {
-    fn update(&mut self, data: &[u8]) -> Result<()> {
+    fn update(&mut self, data: &[u8]) {
         match self {
             Self::Plain(hasher) => {
                 hasher.update(data);
-                Ok(())
             }
             Self::Blocks(tree, writer) => {
-                data.chunks(PATCH_BLOCK).try_for_each(|block| writer.push(tree.block(block)))
+                data.chunks(PATCH_BLOCK).for_each(|block| writer.push(tree.block(block)));
             }
         }
     }
@@ -52,14 +51,14 @@ impl FileHasher {
         }
     }
 
-    fn finish(self, size: u64) -> Result<Digest> {
+    fn finish(self, size: u64) -> Digest {
         match self {
-            Self::Plain(hasher) => Ok(Digest(*hasher.finalize().as_bytes())),
+            Self::Plain(hasher) => Digest(*hasher.finalize().as_bytes()),
             Self::Blocks(tree, writer) => {
                 // Only files of many blocks are hashed so.
                 let digest = tree.digest().unwrap_or(Digest([0; 32]));
-                writer.finish(digest, size)?;
-                Ok(digest)
+                writer.finish(digest, size);
+                digest
             }
         }
     }
@@ -83,10 +82,7 @@ impl Merge<'_> {
         }
         let whole = [(0, opened.status.size)];
         let map = segments.as_deref().unwrap_or(&whole);
-        let hasher = match self.file_hasher(opened, segments.is_some()) {
-            Ok(hasher) => hasher,
-            Err(error) => return Ok(Err(error)),
-        };
+        let hasher = self.file_hasher(opened, segments.is_some());
         match self.read_chunks(opened, map, hasher)? {
             Ok(Some((digest, chunks))) => Ok(self.large_entry(opened, segments, digest, chunks).map(Some)),
             Ok(None) => Ok(Ok(None)),
@@ -94,12 +90,12 @@ impl Merge<'_> {
         }
     }
 
-    fn file_hasher(&self, opened: &OpenFile<'_>, has_holes: bool) -> Result<FileHasher> {
+    fn file_hasher(&self, opened: &OpenFile<'_>, has_holes: bool) -> FileHasher {
         if has_holes || opened.status.size < blocks::MIN_SIZE {
-            return Ok(FileHasher::Plain(Box::default()));
+            return FileHasher::Plain(Box::default());
         }
-        let writer = BlocksWriter::create(&self.store.blocks_folder(), opened.path)?;
-        Ok(FileHasher::Blocks(TreeHasher::default(), writer))
+        let writer = BlocksWriter::create(&self.store.blocks_folder(), opened.path);
+        FileHasher::Blocks(TreeHasher::default(), writer)
     }
 
     /// Stores the data as chunks; `None` if the file is shorter than it was.
@@ -114,11 +110,7 @@ impl Merge<'_> {
         buffer.resize(window.max(buffer.len()), 0);
         let outcome = self.read_window(opened, map, &mut hasher, &mut buffer[..window]);
         self.store.scratch = buffer;
-        match outcome? {
-            Ok(Some(chunks)) => Ok(hasher.finish(opened.status.size).map(|digest| Some((digest, chunks)))),
-            Ok(None) => Ok(Ok(None)),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(outcome?.map(|chunks| chunks.map(|chunks| (hasher.finish(opened.status.size), chunks))))
     }
 
     /// Slides a window of two largest chunks over the data.
@@ -147,10 +139,8 @@ impl Merge<'_> {
                 }
                 at += want as u64;
                 let last = (at == end && number + 1 == map.len()).then_some(zeros);
-                let stored = hasher
-                    .update(&window[filled..filled + want])
-                    .and_then(|()| self.cut_chunks(window, filled + want, last, &mut chunks));
-                match stored {
+                hasher.update(&window[filled..filled + want]);
+                match self.cut_chunks(window, filled + want, last, &mut chunks) {
                     Ok(left) => filled = left,
                     Err(error) => return Ok(Err(error)),
                 }

@@ -61,7 +61,7 @@ fn write_layer(store: &mut Store<'_>, gone: &[Line], wanted: impl Fn(bool) -> bo
     let mut layer = LayerWriter::default();
     let mut gone = gone.iter().peekable();
     for number in 0..blocks {
-        let Some(cache) = store.finished_cache() else { return Err(Error::Interrupted) };
+        let Some(cache) = store.finished_cache() else { return Err(Error::Panicked) };
         if !wanted(cache.blocks()[number].changed) {
             continue;
         }

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod bundle;
+mod emptied;
 mod file;
 mod large;
 mod layers;
@@ -25,7 +26,7 @@ use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
-use crate::walk::{Filter, FilterOptions, Walk, open_roots};
+use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots};
 use merge::Merge;
 use parent::Parent;
 pub(crate) use source::{link_target, xattrs_at};
@@ -82,14 +83,29 @@ pub fn backup(
     let repository = Repository::open_or_create(Arc::clone(&storage), options.time)?;
     storage.sweep()?;
     let job = Job::new(&repository, options)?;
-    match job.run(events) {
-        Err(error) if parent::is_cache_damage(&error) => {
-            // Found while it was read: forget it, so that it is rebuilt, and begin again.
-            job.forget_cache()?;
-            job.run(events)
+    let again = match job.run(events) {
+        // Found while it was read: forget it, so that it is rebuilt, and begin again.
+        Err(error) if parent::is_cache_damage(&error) => job.forget_cache()?,
+        // A full or broken disk under the cache must not keep anybody from a backup elsewhere.
+        Err(error) if job.is_cache_failure(&error) => {
+            events.warning(&job.cache, &format!("a temporary cache is used instead: {}", error.told()));
+            Again::InScratch
         }
-        other => other,
-    }
+        other => return other,
+    };
+    // Opened anew, the repository knows the packs that the first attempt has published.
+    let repository = Repository::open(storage)?;
+    let job = match again {
+        Again::WithoutCache => Job::new(&repository, options)?,
+        Again::InScratch => Job::in_scratch(&repository, options, None)?,
+    };
+    job.run(events)
+}
+
+/// How a run whose cache failed begins again.
+enum Again {
+    WithoutCache,
+    InScratch,
 }
 
 /// One backup of one set of sources.
@@ -100,32 +116,51 @@ struct Job<'a> {
     paths: Vec<String>,
     cache: PathBuf,
     /// Holds the cache where the folder asked for cannot be written.
-    _scratch: Option<tempfile::TempDir>,
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl<'a> Job<'a> {
     fn new(repository: &'a Repository, options: &'a BackupOptions) -> Result<Self> {
-        let paths = options.sources.iter().map(|path| absolute(path)).collect::<Result<Vec<_>>>()?;
+        let paths = paths_of(options)?;
         let key = blake3::hash(format!("{}\0{}", options.host, paths.join("\0")).as_bytes()).to_hex();
         let folder = options.cache.join(&repository.config().id).join(&key[..16]);
         if std::fs::create_dir_all(&folder).is_ok() && !options.dry_run {
-            return Ok(Self { repository, options, paths, cache: folder, _scratch: None });
+            return Ok(Self { repository, options, paths, cache: folder, scratch: None });
         }
-        let scratch =
-            tempfile::tempdir().map_err(Error::local("create a folder in", std::env::temp_dir()))?;
-        // A dry run may read the real cache and must not change it.
-        copy_cache(&folder, scratch.path());
-        Ok(Self { repository, options, paths, cache: scratch.path().to_owned(), _scratch: Some(scratch) })
+        Self::in_scratch(repository, options, Some(&folder))
     }
 
-    fn forget_cache(&self) -> Result<()> {
+    /// A job whose cache is a temporary folder, with what an older cache holds, if there is one.
+    fn in_scratch(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        old: Option<&Path>,
+    ) -> Result<Self> {
+        let paths = paths_of(options)?;
+        let scratch =
+            tempfile::tempdir().map_err(Error::local("create a folder in", std::env::temp_dir()))?;
+        if let Some(old) = old {
+            // A dry run may read the real cache and must not change it.
+            copy_cache(old, scratch.path());
+        }
+        Ok(Self { repository, options, paths, cache: scratch.path().to_owned(), scratch: Some(scratch) })
+    }
+
+    fn forget_cache(&self) -> Result<Again> {
         let path = self.cache.join(parent::CACHE_FILE);
-        std::fs::remove_file(&path).map_err(Error::local("remove", path))
+        std::fs::remove_file(&path).map_err(Error::local("remove", path))?;
+        Ok(Again::WithoutCache)
+    }
+
+    /// True if a file of the cache could not be used, and a temporary folder has not been tried yet.
+    fn is_cache_failure(&self, error: &Error) -> bool {
+        self.scratch.is_none() && matches!(error, Error::Local { path, .. } if path.starts_with(&self.cache))
     }
 
     fn run(&self, events: &dyn Events) -> Result<BackupReport> {
         let options = self.options;
         let roots = open_roots(&options.sources)?;
+        let named = roots.clone();
         let parent = Parent::find(self)?;
         let store = Store::start(self.repository, options, events, &self.cache);
         let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
@@ -133,19 +168,14 @@ impl<'a> Job<'a> {
         let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
         let mut merge = Merge::new(store, parent, start);
         merge.run(walk)?;
-        self.publish(merge, events)
+        self.publish(merge, &named, events)
     }
 
     /// Writes the layers, then what makes them reachable, in the order that keeps every step safe.
-    fn publish(&self, merge: Merge<'_>, events: &dyn Events) -> Result<BackupReport> {
+    fn publish(&self, merge: Merge<'_>, roots: &[Arc<Root>], events: &dyn Events) -> Result<BackupReport> {
         let (mut store, parent, outcome) = merge.finish()?;
-        let parent_files = parent.as_ref().map_or(0, |parent| parent.stored.snapshot.stats.files);
-        if store.stats.files == 0 && parent_files > 0 && !self.options.allow_empty {
-            let path = self.options.sources.first().cloned().unwrap_or_default();
-            let reason = format!(
-                "it holds no files now, but had {parent_files}; check that it is mounted, or use --allow-empty"
-            );
-            return Err(Error::Source { path, reason });
+        if !self.options.allow_empty {
+            emptied::refuse(roots, parent.as_ref(), store.finished_cache())?;
         }
         let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
         let (added, cache, errors, mut stats, unreadable) = store.finish()?;
@@ -193,6 +223,11 @@ impl<'a> Job<'a> {
             errors,
         }
     }
+}
+
+/// The sources as snapshots name them.
+fn paths_of(options: &BackupOptions) -> Result<Vec<String>> {
+    options.sources.iter().map(|path| absolute(path)).collect()
 }
 
 /// Copies a job's cache as far as it goes: without it the run is only slower.

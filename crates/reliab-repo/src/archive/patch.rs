@@ -37,11 +37,7 @@ impl Merge<'_> {
         let Some(mut blocks) = BlocksReader::open(&folder, opened.path, content.digest, content.size) else {
             return Ok(Ok(None));
         };
-        let comparison = match self.compare(opened, &mut blocks)? {
-            Ok(Some(comparison)) => comparison,
-            Ok(None) => return Ok(Ok(None)),
-            Err(error) => return Ok(Err(error)),
-        };
+        let Some(comparison) = self.compare(opened, &mut blocks)? else { return Ok(Ok(None)) };
         let base = match self.base_extents(old) {
             Ok(base) => base,
             Err(error) => return Ok(Err(error)),
@@ -73,38 +69,34 @@ impl Merge<'_> {
         &mut self,
         opened: &OpenFile<'_>,
         blocks: &mut BlocksReader,
-    ) -> std::result::Result<Result<Option<Comparison>>, Errno> {
+    ) -> std::result::Result<Option<Comparison>, Errno> {
         let size = opened.status.size;
         let most = size / PATCH_BLOCK as u64 / 4;
         let mut tree = TreeHasher::default();
         let mut changed = Vec::new();
-        let mut writer = match BlocksWriter::create(&self.store.blocks_folder(), opened.path) {
-            Ok(writer) => writer,
-            Err(error) => return Ok(Err(error)),
-        };
+        let mut writer = BlocksWriter::create(&self.store.blocks_folder(), opened.path);
         let mut buffer = vec![0; WINDOW];
         let mut at = 0;
         while at < size {
             let want = usize::try_from(size - at).unwrap_or(usize::MAX).min(WINDOW);
             if read_full(&opened.file, &mut buffer[..want], at)? < want {
-                return Ok(Ok(None));
+                return Ok(None);
             }
             for (number, block) in (at / PATCH_BLOCK as u64..).zip(buffer[..want].chunks(PATCH_BLOCK)) {
                 let hash = tree.block(block);
-                if let Err(error) = writer.push(hash) {
-                    return Ok(Err(error));
-                }
+                writer.push(hash);
                 if blocks.next() != Some(hash) {
                     changed.push((number, hash));
                 }
             }
             if changed.len() as u64 > most {
-                return Ok(Ok(None));
+                return Ok(None);
             }
             at += want as u64;
         }
-        let Some(digest) = tree.digest() else { return Ok(Ok(None)) };
-        Ok(writer.finish(digest, size).map(|()| Some(Comparison { digest, changed })))
+        let Some(digest) = tree.digest() else { return Ok(None) };
+        writer.finish(digest, size);
+        Ok(Some(Comparison { digest, changed }))
     }
 
     /// The old pieces as extents in the run's numbers.

@@ -220,7 +220,7 @@ impl<'a> Store<'a> {
         encode(&mut self.header, &Header { path, meta, names: self.names.of(meta), xattrs, body });
         self.cache()?;
         let open = if shelf == Shelf::Dirs { &mut self.dirs } else { &mut self.records };
-        let Some(cache) = &mut self.cache else { return Err(Error::Interrupted) };
+        let Some(cache) = &mut self.cache else { return Err(Error::Panicked) };
         let place = open.place(&mut cache.blobs);
         let buffer = open.content();
         buffer.extend_from_slice(&self.header);
@@ -248,7 +248,7 @@ impl<'a> Store<'a> {
     /// Puts a block that changed in place into the open patch.
     pub(super) fn put_patch(&mut self, block: &[u8]) -> Result<Place> {
         self.cache()?;
-        let Some(cache) = &mut self.cache else { return Err(Error::Interrupted) };
+        let Some(cache) = &mut self.cache else { return Err(Error::Panicked) };
         let place = self.patch.place(&mut cache.blobs);
         self.patch.content().extend_from_slice(block);
         if self.patch.len() >= PATCH_MAX {

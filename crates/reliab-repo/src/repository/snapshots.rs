@@ -87,7 +87,7 @@ impl SnapshotList {
     pub fn find(&self, name: &str) -> Result<&StoredSnapshot> {
         let missing = |reason: String| Error::NoSnapshot { spec: name.to_owned(), reason };
         if name == "latest" {
-            if let Some(damaged) = self.damaged.first() {
+            if let Some(damaged) = self.damaged.iter().find(|damaged| !self.has_child(damaged)) {
                 let reason = format!(
                     "it may be the latest, but it is damaged ({}); name a snapshot by its id",
                     damaged.reason
@@ -107,6 +107,13 @@ impl SnapshotList {
             return before.ok_or_else(|| missing("no snapshot is that old".into()));
         }
         Err(missing(format!("no id begins so; {}", self.near(name))))
+    }
+
+    /// True if a readable snapshot names a damaged one as its parent, and so is newer.
+    fn has_child(&self, damaged: &DamagedSnapshot) -> bool {
+        let is_parent =
+            |s: &StoredSnapshot| s.snapshot.parent.is_some_and(|id| snapshot_key(&id) == damaged.key);
+        self.snapshots.iter().any(is_parent)
     }
 
     fn find_id(&self, prefix: &str) -> Result<Option<&StoredSnapshot>> {

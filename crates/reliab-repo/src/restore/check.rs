@@ -1,5 +1,6 @@
 //! Reading a restored tree back from the disk and comparing it with the manifest.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use super::{RestoreOptions, Selection, Skipped, skipped_gap};
 use crate::archive::{link_target, xattrs_at};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::format::entry::{Content, Entry, Kind};
+use crate::format::entry::{Content, Entry, Kind, Links, Xattr};
 use crate::format::escape::escape;
 use crate::format::order;
 use crate::id::Digest;
@@ -54,6 +55,7 @@ pub fn check(
             target: &target,
             privileged,
             exact: options.overwrite.is_none(),
+            linked: HashMap::new(),
         };
         let wanted = manifest.by_ref().filter(|item| selection.wants(&item.entry));
         comparison.run(wanted, walk, &walk_root, &jobs, events)
@@ -87,18 +89,28 @@ struct Comparison<'a> {
     privileged: bool,
     /// True if nothing but the snapshot may be there.
     exact: bool,
+    /// What became of inodes with several names: the first name, device and inode now, and names still to come.
+    linked: HashMap<(u64, u64), Linked>,
+}
+
+/// The first restored name of a file with several.
+struct Linked {
+    path: Vec<u8>,
+    place: (u64, u64),
+    left: u64,
 }
 
 impl Comparison<'_> {
     fn run(
-        &self,
+        mut self,
         wanted: impl Iterator<Item = ManifestEntry>,
         walk: Walk,
         root: &[u8],
         jobs: &crossbeam_channel::Sender<ReadBack>,
         events: &dyn Events,
     ) -> Result<()> {
-        let mut walk = walk.filter_map(|item| self.below(item, root)).peekable();
+        let findings = self.findings;
+        let mut walk = walk.filter_map(|item| below(item, root, findings)).peekable();
         for ManifestEntry { entry, .. } in wanted {
             if events.stop_requested() {
                 return Err(Error::Interrupted);
@@ -115,26 +127,6 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// The walked entry with its path below the target.
-    fn below(&self, item: crate::walk::WalkItem, root: &[u8]) -> Option<Walked> {
-        let strip = |path: Vec<u8>| match path.strip_prefix(root) {
-            _ if root == b"." => path,
-            Some([]) => b".".to_vec(),
-            Some(rest) => rest[1..].to_vec(),
-            None => path,
-        };
-        match item {
-            Ok(mut walked) => {
-                walked.path = strip(walked.path);
-                Some(walked)
-            }
-            Err(failed) => {
-                self.findings.push(&strip(failed.path), failed.error);
-                None
-            }
-        }
-    }
-
     /// Folders above a restored path are made as needed and are no surprise.
     fn extra(&self, found: &Walked, next: &[u8]) {
         let is_above = found.status.kind == FileType::Directory
@@ -144,8 +136,11 @@ impl Comparison<'_> {
         }
     }
 
-    fn entry(&self, entry: &Entry, found: &Walked, jobs: &crossbeam_channel::Sender<ReadBack>) {
+    fn entry(&mut self, entry: &Entry, found: &Walked, jobs: &crossbeam_channel::Sender<ReadBack>) {
         for difference in self.differences(entry, found) {
+            self.findings.push(&entry.path, difference);
+        }
+        if let Some(difference) = self.names_differ(entry, found) {
             self.findings.push(&entry.path, difference);
         }
         if let Kind::File(Content { size, digest, .. }) = &entry.kind
@@ -181,10 +176,71 @@ impl Comparison<'_> {
         {
             differences.push("it points elsewhere".to_owned());
         }
-        if self.privileged && xattrs_at(self.target, &entry.path).as_ref() != Ok(&entry.xattrs) {
+        let is_checked = |xattr: &Xattr| self.privileged || is_for_everyone(&xattr.0);
+        let mut found_xattrs = xattrs_at(self.target, &entry.path).unwrap_or_default();
+        found_xattrs.retain(is_checked);
+        if !entry.xattrs.iter().filter(|xattr| is_checked(xattr)).eq(&found_xattrs) {
             differences.push("its extended attributes differ".to_owned());
         }
+        if let Kind::Char(_, major, minor) | Kind::Block(_, major, minor) = &entry.kind
+            && rustix::fs::makedev(*major, *minor) != status.rdev
+        {
+            differences.push("it is another device".to_owned());
+        }
         differences
+    }
+
+    /// What is wrong with the names of a file: those of one file must be one file, and those of several several.
+    fn names_differ(&mut self, entry: &Entry, found: &Walked) -> Option<String> {
+        let status = &found.status;
+        if entry.is_dir() {
+            return None;
+        }
+        let Some(Links { count, device }) = entry.meta.links else {
+            let shared = self.exact && status.links > 1;
+            return shared.then(|| "it is another name of a file that it was not".to_owned());
+        };
+        let key = (device, entry.meta.inode);
+        let place = (status.device, status.inode);
+        let Some(first) = self.linked.get_mut(&key) else {
+            if count > 1 {
+                let linked = Linked { path: entry.path.clone(), place, left: count - 1 };
+                self.linked.insert(key, linked);
+            }
+            return None;
+        };
+        let differs =
+            (first.place != place).then(|| format!("it is not the same file as {}", escape(&first.path)));
+        first.left = first.left.saturating_sub(1);
+        if first.left == 0 {
+            self.linked.remove(&key);
+        }
+        differs
+    }
+}
+
+/// Attributes that need no privilege to be set: a restore by anyone has to bring them back.
+fn is_for_everyone(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
+}
+
+/// The walked entry with its path below the target.
+fn below(item: crate::walk::WalkItem, root: &[u8], findings: &Findings) -> Option<Walked> {
+    let strip = |path: Vec<u8>| match path.strip_prefix(root) {
+        _ if root == b"." => path,
+        Some([]) => b".".to_vec(),
+        Some(rest) => rest[1..].to_vec(),
+        None => path,
+    };
+    match item {
+        Ok(mut walked) => {
+            walked.path = strip(walked.path);
+            Some(walked)
+        }
+        Err(failed) => {
+            findings.push(&strip(failed.path), failed.error);
+            None
+        }
     }
 }
 

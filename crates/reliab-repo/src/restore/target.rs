@@ -21,8 +21,12 @@ pub(super) struct Target {
     umask: u32,
     privileged: bool,
     pub(super) owners_skipped: AtomicBool,
+    /// Attributes that this user may not set were left out.
     pub(super) xattrs_skipped: AtomicBool,
 }
+
+/// Attributes of one entry that the target did not take, and why.
+pub(super) type Refused = Vec<(Vec<u8>, Errno)>;
 
 /// A folder of the target that was used last.
 #[derive(Default)]
@@ -125,16 +129,19 @@ impl Target {
         file: &OwnedFd,
         meta: &Meta,
         xattrs: &[Xattr],
-    ) -> std::result::Result<(), Errno> {
+    ) -> std::result::Result<Refused, Errno> {
         if self.born != Some((meta.uid, meta.gid)) && self.may_own(meta) {
             rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
         }
-        self.set_xattrs(xattrs, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
+        let refused = self.set_xattrs(xattrs, |name, value| {
+            rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
+        })?;
         let needs_mode = meta.mode & (self.umask | 0o7000) != 0 || self.born.is_none() || !xattrs.is_empty();
         if needs_mode {
             rustix::fs::fchmod(file, self.mode(meta))?;
         }
-        rustix::fs::futimens(file, &times(meta))
+        rustix::fs::futimens(file, &times(meta))?;
+        Ok(refused)
     }
 
     /// False, and noted, where the owner must be left as it is.
@@ -153,20 +160,26 @@ impl Target {
         Mode::from_raw_mode(if keeps { meta.mode } else { meta.mode & !0o6000 })
     }
 
+    /// Sets attributes; gives those that were refused, less those that only root may set.
     fn set_xattrs(
         &self,
         xattrs: &[Xattr],
         set: impl Fn(&[u8], &[u8]) -> std::result::Result<(), Errno>,
-    ) -> std::result::Result<(), Errno> {
+    ) -> std::result::Result<Refused, Errno> {
+        let mut refused = Refused::new();
         for (name, value) in xattrs {
+            let needs_root = name.starts_with(b"security.") || name.starts_with(b"trusted.");
             match set(name, value) {
-                Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {
+                Err(Errno::PERM | Errno::ACCESS) if needs_root && !self.privileged => {
                     self.xattrs_skipped.store(true, Ordering::Relaxed);
+                }
+                Err(errno @ (Errno::NOTSUP | Errno::PERM | Errno::ACCESS)) => {
+                    refused.push((name.clone(), errno));
                 }
                 other => other?,
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Makes a folder, open to us alone until it gets its own mode. One that exists is fine; false if it did.
@@ -216,7 +229,7 @@ impl Target {
         entry: &Entry,
         path: &[u8],
         last: &mut Parent,
-    ) -> std::result::Result<(), Errno> {
+    ) -> std::result::Result<Refused, Errno> {
         let (folder, name) = self.locate(path, last)?;
         let mode = Mode::from_raw_mode(entry.meta.mode & 0o777);
         match &entry.kind {
@@ -241,7 +254,7 @@ impl Target {
         entry: &Entry,
         path: &[u8],
         last: &mut Parent,
-    ) -> std::result::Result<(), Errno> {
+    ) -> std::result::Result<Refused, Errno> {
         let (folder, name) = self.locate(path, last)?;
         let meta = &entry.meta;
         if self.may_own(meta) {
@@ -249,6 +262,7 @@ impl Target {
             rustix::fs::chownat(&folder, name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         let is_link = matches!(entry.kind, Kind::Symlink(..));
+        let mut refused = Refused::new();
         if !entry.xattrs.is_empty() {
             if !is_link {
                 // The kernel wants write permission for attributes, whoever has the file open.
@@ -256,14 +270,15 @@ impl Target {
             }
             let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
             path.extend_from_slice(name.as_bytes());
-            self.set_xattrs(&entry.xattrs, |name, value| {
+            refused = self.set_xattrs(&entry.xattrs, |name, value| {
                 rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
             })?;
         }
         if !is_link {
             chmod_beneath(&folder, &name, self.mode(meta))?;
         }
-        rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(refused)
     }
 
     /// Makes a second name of a file.
@@ -308,4 +323,32 @@ fn chmod_beneath(folder: &OwnedFd, name: &CString, mode: Mode) -> std::result::R
         return Err(Errno::LOOP);
     }
     rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_that_are_refused_are_given_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::open(folder.path(), true).unwrap();
+        let xattrs: Vec<Xattr> = vec![(b"user.taken".to_vec(), vec![1]), (b"user.refused".to_vec(), vec![2])];
+        let set = |name: &[u8], _: &[u8]| if name == b"user.taken" { Ok(()) } else { Err(Errno::NOTSUP) };
+        let refused = target.set_xattrs(&xattrs, set).unwrap();
+        assert_eq!(refused, vec![(b"user.refused".to_vec(), Errno::NOTSUP)]);
+        assert!(
+            target.set_xattrs(&xattrs, |_, _| Err(Errno::NOSPC)).is_err(),
+            "a full disk ends the restore"
+        );
+    }
+
+    #[test]
+    fn what_only_root_may_set_is_noted_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target { privileged: false, ..Target::open(folder.path(), true).unwrap() };
+        let capability: Vec<Xattr> = vec![(b"security.capability".to_vec(), vec![1])];
+        assert_eq!(target.set_xattrs(&capability, |_, _| Err(Errno::PERM)).unwrap(), vec![]);
+        assert!(target.xattrs_skipped.load(Ordering::Relaxed));
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::io::Errno;
 
 use super::plan::{Groups, SmallFile, record_of};
-use super::target::{Parent, Target};
+use super::target::{Parent, Refused, Target};
 use super::{Overwrite, RestoreOptions, RestoreReport, Selection, Skipped, skipped_gap};
 use crate::blob::BlobReader;
 use crate::content::{Part, parts_of};
@@ -79,12 +79,21 @@ struct Shared<'a> {
     repository: &'a Repository,
     target: &'a Target,
     events: &'a dyn Events,
+    /// Files that are whole under their names.
+    files: AtomicU64,
+    /// Their bytes.
+    bytes: AtomicU64,
     skipped: Mutex<Vec<Skipped>>,
     fatal: Mutex<Option<Error>>,
     stop: AtomicBool,
 }
 
 impl Shared<'_> {
+    fn file_done(&self, size: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+    }
+
     fn skip(&self, path: &[u8], reason: impl ToString, damaged: bool) {
         let skipped = Skipped { path: escape(path).into_owned(), reason: reason.to_string(), damaged };
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
@@ -112,6 +121,15 @@ impl Shared<'_> {
         }
     }
 
+    /// Notes attributes that the target did not take.
+    fn attributes(&self, path: &[u8], refused: Refused) {
+        for (name, errno) in refused {
+            let reason =
+                format!("its attribute {} was not set: {}", escape(&name), std::io::Error::from(errno));
+            self.skip(path, reason, false);
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -130,6 +148,8 @@ pub(super) fn run(
         repository,
         target,
         events,
+        files: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
         skipped: Mutex::default(),
         fatal: Mutex::default(),
         stop: AtomicBool::new(false),
@@ -147,7 +167,7 @@ pub(super) fn run(
         let planned = Planner::new(&shared, jobs, options.overwrite).run(manifest, selection);
         let mut outcome = planned;
         for worker in workers {
-            let ended = worker.join().unwrap_or(Err(Error::Interrupted));
+            let ended = worker.join().unwrap_or(Err(Error::Panicked));
             outcome = outcome.and_then(|report| ended.map(|()| report));
         }
         outcome
@@ -155,11 +175,17 @@ pub(super) fn run(
     if let Some(error) = shared.fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
+    report.files = shared.files.into_inner();
+    report.entries += report.files;
+    report.bytes = shared.bytes.into_inner();
     report.skipped.extend(shared.skipped.into_inner().unwrap_or_else(PoisonError::into_inner));
     report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     report.owners_skipped = target.owners_skipped.load(Ordering::Relaxed);
     if target.xattrs_skipped.load(Ordering::Relaxed) {
-        events.warning(std::path::Path::new("."), "some extended attributes could not be set here");
+        events.warning(
+            std::path::Path::new("."),
+            "some extended attributes were not restored: that needs root",
+        );
     }
     Ok(report)
 }
@@ -185,10 +211,17 @@ struct Planner<'a> {
 /// What is done when a window is written.
 #[derive(Default)]
 struct Finish {
-    /// First name, second name, and whether something stands there.
-    links: Vec<(Vec<u8>, Vec<u8>, bool)>,
+    links: Vec<SecondName>,
     /// Folders whose content is complete, innermost first.
     dirs: Vec<Entry>,
+}
+
+/// Another name of an inode that was restored before.
+struct SecondName {
+    first: Vec<u8>,
+    entry: Entry,
+    /// Something stands there.
+    replace: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -231,9 +264,8 @@ impl<'a> Planner<'a> {
 
     fn entry(&mut self, item: ManifestEntry) {
         self.leave_dirs(Some(&item.entry.path));
-        match self.plan(item) {
-            Ok(()) => {}
-            Err((path, errno)) => self.shared.refused(&path, errno),
+        if let Err((path, errno)) = self.plan(item) {
+            self.shared.refused(&path, errno);
         }
     }
 
@@ -249,9 +281,8 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let replace = standing == Standing::Replace;
-        self.report.count(&item.entry);
         if let Some(first) = self.first_name(&item.entry) {
-            self.finish.links.push((first, item.entry.path, replace));
+            self.finish.links.push(SecondName { first, entry: item.entry, replace });
             return Ok(());
         }
         match &item.entry.kind {
@@ -259,7 +290,11 @@ impl<'a> Planner<'a> {
                 let content = content.clone();
                 self.plan_file(item, content, replace).map_err(failed)
             }
-            _ => self.make_special(&item.entry, replace).map_err(failed),
+            _ => {
+                self.make_special(&item.entry, replace).map_err(failed)?;
+                self.report.count(&item.entry);
+                Ok(())
+            }
         }
     }
 
@@ -280,12 +315,11 @@ impl<'a> Planner<'a> {
 
     fn make_special(&mut self, entry: &Entry, replace: bool) -> std::result::Result<(), Errno> {
         let target = self.shared.target;
-        if !replace {
-            return target.make_special(entry, &entry.path, &mut self.parent);
-        }
-        let temporary = temporary_name(&entry.path);
-        target.make_special(entry, &temporary, &mut self.parent)?;
-        target.replace(&temporary, &entry.path, &mut self.parent)
+        let temporary = replace.then(|| temporary_name(&entry.path));
+        let path = temporary.as_ref().unwrap_or(&entry.path);
+        let refused = target.make_special(entry, path, &mut self.parent)?;
+        self.shared.attributes(&entry.path, refused);
+        temporary.map_or(Ok(()), |temporary| target.replace(&temporary, &entry.path, &mut self.parent))
     }
 
     /// Decides about what stands at an entry's path. Nothing is removed before its replacement is whole.
@@ -307,7 +341,8 @@ impl<'a> Planner<'a> {
         match overwrite {
             Overwrite::Never => Ok(Standing::Keep),
             Overwrite::IfChanged if is_same => {
-                target.stamp_path(entry, &entry.path, &mut self.parent)?;
+                let refused = target.stamp_path(entry, &entry.path, &mut self.parent)?;
+                self.shared.attributes(&entry.path, refused);
                 Ok(Standing::Keep)
             }
             Overwrite::IfChanged | Overwrite::Always => Ok(Standing::Replace),
@@ -413,19 +448,25 @@ impl<'a> Planner<'a> {
         let Some((window, finish)) = self.before.take() else { return };
         window.wait();
         let target = self.shared.target;
-        for (first, second, replace) in finish.links {
-            match link(target, &first, &second, replace, &mut self.parent) {
-                Ok(()) => {}
+        for SecondName { first, entry, replace } in finish.links {
+            let second = &entry.path;
+            match link(target, &first, second, replace, &mut self.parent) {
+                Ok(()) => match &entry.kind {
+                    Kind::File(content) => self.shared.file_done(content.size),
+                    _ => self.report.count(&entry),
+                },
                 Err(Errno::NOENT) if self.shared.is_damaged(&first) => {
                     let reason = format!("it is another name of {}, which is damaged", escape(&first));
-                    self.shared.skip(&second, reason, true);
+                    self.shared.skip(second, reason, true);
                 }
-                Err(errno) => self.shared.refused(&second, errno),
+                Err(errno) => self.shared.refused(second, errno),
             }
         }
         for dir in finish.dirs {
-            if let Err(errno) = stamp_dir(target, &dir, &mut self.parent) {
-                self.shared.refused(&dir.path, errno);
+            // The top folder is the target itself, which a restore of `.` gives its times and mode, too.
+            match target.stamp_path(&dir, &dir.path, &mut self.parent) {
+                Ok(refused) => self.shared.attributes(&dir.path, refused),
+                Err(errno) => self.shared.refused(&dir.path, errno),
             }
         }
     }
@@ -468,11 +509,6 @@ fn link(
     target.replace(&temporary, second, parent)?;
     // Renaming one name of a file to another name of the same does nothing (rename(2)).
     target.remove(&temporary, parent)
-}
-
-/// The top folder is the target itself, which a restore of `.` gives its times and mode, too.
-fn stamp_dir(target: &Target, dir: &Entry, parent: &mut Parent) -> std::result::Result<(), Errno> {
-    target.stamp_path(dir, &dir.path, parent)
 }
 
 fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
@@ -529,7 +565,8 @@ impl Worker<'_> {
         let first_path = temporary.as_ref().unwrap_or(path);
         let written = target.create(first_path, &file.entry, &mut self.parent).and_then(|out| {
             write_full(&out, content, 0)?;
-            target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)?;
+            let refused = target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)?;
+            self.shared.attributes(path, refused);
             temporary.as_ref().map_or(Ok(()), |temporary| target.replace(temporary, path, &mut self.parent))
         });
         if written.is_err()
@@ -539,7 +576,10 @@ impl Worker<'_> {
             target.remove(temporary, &mut self.parent).unwrap_or(());
         }
         match written {
-            Ok(()) => content.len() as u64,
+            Ok(()) => {
+                self.shared.file_done(content.len() as u64);
+                content.len() as u64
+            }
             Err(errno) => {
                 self.shared.refused(path, errno);
                 0
@@ -598,12 +638,14 @@ fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
         }
         return;
     }
-    let named = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs).and_then(|()| {
+    let named = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs).and_then(|refused| {
+        shared.attributes(&entry.path, refused);
         let temporary = large.temporary.as_ref();
         temporary.map_or(Ok(()), |temporary| shared.target.replace(temporary, &entry.path, &mut parent))
     });
-    if let Err(errno) = named {
-        shared.refused(&entry.path, errno);
+    match named {
+        Ok(()) => shared.file_done(entry.size()),
+        Err(errno) => shared.refused(&entry.path, errno),
     }
     shared.events.advance(0, 1);
 }

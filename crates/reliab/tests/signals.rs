@@ -1,0 +1,68 @@
+//! SIGINT and SIGTERM: a run ends soon, says why, leaves nothing behind, and the next one works.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use reliab_testkit::generator::Generator;
+use reliab_testkit::tree::Scratch;
+
+fn reliab(place: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reliab"));
+    command.args(args).current_dir(place).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("RELIAB_STATE_DIR", place.join("state")).env("RELIAB_CACHE_DIR", place.join("cache"));
+    command
+}
+
+/// Starts a run, and sends it a signal as soon as something shows that it is at work.
+fn stopped(place: &Path, args: &[&str], signal: &str, at_work: impl Fn() -> bool) -> Output {
+    let child = reliab(place, args).spawn().unwrap();
+    let started = Instant::now();
+    while !at_work() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{args:?} never began");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success(), "{args:?} ended before it could be stopped");
+    let output = child.wait_with_output().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(60), "{args:?} did not end");
+    output
+}
+
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_ends_says_so_and_leaves_nothing_behind() {
+    let scratch = Scratch::new().unwrap();
+    let place = scratch.path();
+    fs::create_dir(place.join("data")).unwrap();
+    let mut generator = Generator::new(3);
+    for number in 0..60 {
+        fs::write(place.join(format!("data/{number}")), generator.bytes(2_000_000)).unwrap();
+    }
+    let tmp = place.join("backups/tmp");
+    for signal in ["-INT", "-TERM"] {
+        // At the slowest level there is time enough.
+        let backup = ["backup", "data", "--compression", "19"];
+        let output = stopped(place, &backup, signal, || has_files(&tmp));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("stopped by a signal"), "{said}");
+        assert!(!has_files(&place.join("backups/snapshots")), "an unfinished run has no snapshot");
+        assert!(!has_files(&tmp), "what it began to write is published or gone");
+    }
+    assert!(reliab(place, &["backup", "data", "--quiet"]).status().unwrap().success());
+    assert!(reliab(place, &["verify", "--quiet"]).status().unwrap().success());
+
+    let rehearsals = place.join("rehearsals");
+    fs::create_dir(&rehearsals).unwrap();
+    let rehearse = ["restore", "--verify", "--scratch", "rehearsals"];
+    let output = stopped(place, &rehearse, "-TERM", || has_files(&rehearsals));
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!has_files(&rehearsals), "the scratch folder is removed");
+}
