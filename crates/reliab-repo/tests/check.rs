@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reliab_repo::archive::{BackupReport, backup};
+use reliab_repo::archive::{BackupOptions, BackupReport, backup};
 use reliab_repo::error::Error;
 use reliab_repo::event::Silent;
 use reliab_repo::id::ObjectId;
@@ -195,7 +195,7 @@ fn one_emptied_source_among_several_is_refused() {
     fs::write(other.join("file"), "").unwrap();
     let mut both = options(&lab.path("source"), &lab.path("cache"));
     both.sources.push(other.clone());
-    let run = |options| backup(lab.storage(), options, &Silent);
+    let run = |options: &BackupOptions| backup(lab.storage(), options, &Silent);
     run(&both).unwrap();
     fs::remove_file(other.join("file")).unwrap();
     let refused = run(&both);

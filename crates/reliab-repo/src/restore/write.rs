@@ -285,17 +285,13 @@ impl<'a> Planner<'a> {
             self.finish.links.push(SecondName { first, entry: item.entry, replace });
             return Ok(());
         }
-        match &item.entry.kind {
-            Kind::File(content) => {
-                let content = content.clone();
-                self.plan_file(item, content, replace).map_err(failed)
-            }
-            _ => {
-                self.make_special(&item.entry, replace).map_err(failed)?;
-                self.report.count(&item.entry);
-                Ok(())
-            }
+        if let Kind::File(content) = &item.entry.kind {
+            let content = content.clone();
+            return self.plan_file(item, content, replace).map_err(failed);
         }
+        self.make_special(&item.entry, replace).map_err(failed)?;
+        self.report.count(&item.entry);
+        Ok(())
     }
 
     /// Makes a folder; what is no folder gives way to it where it may be replaced.
