@@ -43,7 +43,7 @@ fn help_of_every_command() {
 }
 
 #[test]
-fn the_main_commands_print_one_line_each() {
+fn the_main_commands_print_their_results() {
     let mut bench = Bench::new();
     bench.write("data/app.log", "started\n");
     bench.write("data/etc/app.conf", "port = 80\n");
