@@ -78,7 +78,7 @@ impl Tool for Args {
                 return Ok(Exit::Done);
             }
         }
-        if hits == 0 {
+        if hits == 0 && finder.gaps.borrow().is_empty() {
             let snapshots = counted(places.len() as u64, "snapshot", "snapshots");
             ui.note(format_args!("nothing matches in {snapshots}"));
         }

@@ -1,5 +1,6 @@
 //! `restore`: a snapshot, or a part of it, back on disk; and the rehearsal of it.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -243,7 +244,13 @@ fn act(
         events.finish(ui);
         done.differences = result.map_err(&in_repository)?;
         // What was told to be left out is not told a second time.
-        done.differences.retain(|found| !done.report.skipped.iter().any(|known| known.path == found.path));
+        let paths = |list: &[Skipped]| list.iter().map(|known| known.path.clone()).collect::<HashSet<_>>();
+        let (skipped, attributes) = (paths(&done.report.skipped), paths(&done.report.attributes));
+        let is_told = |found: &Skipped| {
+            skipped.contains(&found.path)
+                || (found.reason == engine::XATTRS_DIFFER && attributes.contains(&found.path))
+        };
+        done.differences.retain(|found| !is_told(found));
         done.verify_took = Some(started.elapsed());
     }
     Ok(done)
@@ -252,7 +259,7 @@ fn act(
 /// What differs after a restore without complaint is damage, whoever did it.
 fn exit_of(done: &Done) -> Exit {
     let is_damage = !done.differences.is_empty() || done.report.skipped.iter().any(|entry| entry.damaged);
-    match (is_damage, done.report.skipped.is_empty()) {
+    match (is_damage, done.report.skipped.is_empty() && done.report.attributes.is_empty()) {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::Partial,
         (false, true) => Exit::Done,
@@ -260,9 +267,11 @@ fn exit_of(done: &Done) -> Exit {
 }
 
 fn tell_troubles(done: &Done, ui: &mut Ui) {
-    for (kind, entries) in
-        [("not restored", &done.report.skipped), ("wrong after the restore", &done.differences)]
-    {
+    for (kind, entries) in [
+        ("not restored", &done.report.skipped),
+        ("restored in part", &done.report.attributes),
+        ("wrong after the restore", &done.differences),
+    ] {
         for entry in entries.iter().take(SHOWN) {
             ui.error(format_args!("{kind}: {}: {}", entry.path, entry.reason));
         }

@@ -225,21 +225,24 @@ fn read_packs(
         .map(|pack| pack_key(&pack.id))
         .collect();
     let mut bad_copies: HashMap<BlobId, usize> = HashMap::new();
-    for outcome in outcomes.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for outcome in &outcomes {
         report.bytes += outcome.bytes;
         report.blobs += outcome.blobs;
-        if let Some(problem) = outcome.problem {
-            findings.lost(&outcome.key, &problem);
-        }
-        for (id, problem) in outcome.broken {
-            *bad_copies.entry(id).or_default() += usize::from(present.contains(&outcome.key));
-            findings.lost(&outcome.key, &problem);
-            broken.insert(id, (outcome.key.clone(), problem));
+        for (id, problem) in &outcome.broken {
+            *bad_copies.entry(*id).or_default() += usize::from(present.contains(&outcome.key));
+            broken.insert(*id, (outcome.key.clone(), problem.clone()));
         }
     }
     // Another pack may have the blob whole; a restore takes it from there.
     let copies = |id: &BlobId| repository.index().places(id).filter(|place| place.pack.present).count();
     broken.retain(|id, _| bad_copies.get(id).is_none_or(|bad| *bad >= copies(id)));
+    for PackOutcome { key, problem, broken: bad, .. } in &outcomes {
+        let is_healed = !bad.is_empty() && !bad.iter().any(|(id, _)| broken.contains_key(id));
+        for problem in problem.iter().chain(bad.iter().map(|(_, problem)| problem)) {
+            findings.entry(key, problem, !is_healed);
+        }
+    }
     Ok(broken)
 }
 

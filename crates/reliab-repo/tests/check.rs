@@ -160,6 +160,7 @@ fn a_blob_that_another_pack_has_whole_is_not_lost() {
     let named: Vec<&str> = found.iter().map(|finding| finding.object.as_str()).collect();
     assert_eq!(named, [&first[0][..]]);
     assert_eq!(found[0].paths, Vec::<String>::new(), "a restore takes it from the other pack");
+    assert!(!found[0].data_lost);
     let now = scan(&lab.path("source")).unwrap();
     let stored = read_back(&lab.storage(), id, &lab.path("source")).unwrap();
     assert_eq!(differences(&now, &stored), Vec::<String>::new());

@@ -1,30 +1,32 @@
 //! Sources that lost all their files: a mount that is not there looks like that, and must not pass for a deletion.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use super::parent::Parent;
 use crate::cache::{BlockRow, CacheWriter, CachedEntry};
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::order;
-use crate::walk::Root;
+use crate::walk::snapshot_path;
 
 /// Refuses the run if one of its sources holds no files now and held some in the parent.
-pub(super) fn refuse(roots: &[Arc<Root>], parent: Option<&Parent>, now: Option<&CacheWriter>) -> Result<()> {
+pub(super) fn refuse(sources: &[PathBuf], parent: Option<&Parent>, now: Option<&CacheWriter>) -> Result<()> {
     // Without a new cache nothing changed.
     let (Some(parent), Some(now)) = (parent, now) else { return Ok(()) };
     let old_blocks = &parent.cache.directory().blocks;
-    for root in roots {
-        if files_in(&root.path, now.blocks(), |number| now.read_block(number), 1)? > 0 {
+    // Those inside another, too: each may be a mount of its own.
+    for source in sources {
+        let root = snapshot_path(source);
+        if files_in(&root, now.blocks(), |number| now.read_block(number), 1)? > 0 {
             continue;
         }
         let read_old = |number: usize| parent.cache.read_block(&old_blocks[number]);
-        let had = files_in(&root.path, old_blocks, read_old, u64::MAX)?;
+        let had = files_in(&root, old_blocks, read_old, u64::MAX)?;
         if had > 0 {
             let reason = format!(
                 "it holds no files now, but had {had}; check that it is mounted, or use --allow-empty"
             );
-            return Err(Error::Source { path: root.given.clone(), reason });
+            return Err(Error::Source { path: source.clone(), reason });
         }
     }
     Ok(())
@@ -100,6 +102,7 @@ mod tests {
     #[test]
     fn files_of_a_source_are_counted_wherever_blocks_begin() {
         let blocks: &[&[&str]] = &[&["a", "a/f"], &["a/if", "a/jf", "b"], &["b/f"], &["b/gf", "c", "d/f"]];
+        check(&[&["a", "a/f", "a!f"], &["a-b", "a-b/f"]], "a", 1);
         check(blocks, "a", 3);
         check(blocks, "b", 2);
         check(blocks, "c", 0);

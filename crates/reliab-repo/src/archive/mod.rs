@@ -26,7 +26,7 @@ use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
-use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots};
+use crate::walk::{Filter, FilterOptions, Walk, open_roots};
 use merge::Merge;
 use parent::Parent;
 pub(crate) use source::{link_target, xattrs_at};
@@ -85,7 +85,7 @@ pub fn backup(
     let job = Job::new(&repository, options)?;
     let again = match job.run(events) {
         // Found while it was read: forget it, so that it is rebuilt, and begin again.
-        Err(error) if parent::is_cache_damage(&error) => job.forget_cache()?,
+        Err(error) if parent::is_cache_damage(&error) => job.forget_cache(),
         // A full or broken disk under the cache must not keep anybody from a backup elsewhere.
         Err(error) if job.is_cache_failure(&error) => {
             events.warning(&job.cache, &format!("a temporary cache is used instead: {}", error.told()));
@@ -146,10 +146,11 @@ impl<'a> Job<'a> {
         Ok(Self { repository, options, paths, cache: scratch.path().to_owned(), scratch: Some(scratch) })
     }
 
-    fn forget_cache(&self) -> Result<Again> {
+    /// Removes a damaged cache; where only a copy of it is used, or it cannot be removed, it is left alone.
+    fn forget_cache(&self) -> Again {
         let path = self.cache.join(parent::CACHE_FILE);
-        std::fs::remove_file(&path).map_err(Error::local("remove", path))?;
-        Ok(Again::WithoutCache)
+        let removed = self.scratch.is_none() && std::fs::remove_file(path).is_ok();
+        if removed { Again::WithoutCache } else { Again::InScratch }
     }
 
     /// True if a file of the cache could not be used, and a temporary folder has not been tried yet.
@@ -160,7 +161,6 @@ impl<'a> Job<'a> {
     fn run(&self, events: &dyn Events) -> Result<BackupReport> {
         let options = self.options;
         let roots = open_roots(&options.sources)?;
-        let named = roots.clone();
         let parent = Parent::find(self)?;
         let store = Store::start(self.repository, options, events, &self.cache);
         let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
@@ -168,14 +168,14 @@ impl<'a> Job<'a> {
         let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
         let mut merge = Merge::new(store, parent, start);
         merge.run(walk)?;
-        self.publish(merge, &named, events)
+        self.publish(merge, events)
     }
 
     /// Writes the layers, then what makes them reachable, in the order that keeps every step safe.
-    fn publish(&self, merge: Merge<'_>, roots: &[Arc<Root>], events: &dyn Events) -> Result<BackupReport> {
+    fn publish(&self, merge: Merge<'_>, events: &dyn Events) -> Result<BackupReport> {
         let (mut store, parent, outcome) = merge.finish()?;
         if !self.options.allow_empty {
-            emptied::refuse(roots, parent.as_ref(), store.finished_cache())?;
+            emptied::refuse(&self.options.sources, parent.as_ref(), store.finished_cache())?;
         }
         let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
         let (added, cache, errors, mut stats, unreadable) = store.finish()?;

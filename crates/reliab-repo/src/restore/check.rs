@@ -60,10 +60,16 @@ pub fn check(
         let wanted = manifest.by_ref().filter(|item| selection.wants(&item.entry));
         comparison.run(wanted, walk, &walk_root, &jobs, events)
     })?;
+    if events.stop_requested() {
+        return Err(Error::Interrupted);
+    }
     let mut findings = findings.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     findings.extend(manifest.take_gaps().iter().map(skipped_gap));
     Ok(findings)
 }
+
+/// What is said of an entry whose attributes are not those of the snapshot.
+pub const XATTRS_DIFFER: &str = "its extended attributes differ";
 
 #[derive(Default)]
 struct Findings(Mutex<Vec<Skipped>>);
@@ -177,10 +183,17 @@ impl Comparison<'_> {
             differences.push("it points elsewhere".to_owned());
         }
         let is_checked = |xattr: &Xattr| self.privileged || is_for_everyone(&xattr.0);
-        let mut found_xattrs = xattrs_at(self.target, &entry.path).unwrap_or_default();
-        found_xattrs.retain(is_checked);
-        if !entry.xattrs.iter().filter(|xattr| is_checked(xattr)).eq(&found_xattrs) {
-            differences.push("its extended attributes differ".to_owned());
+        match xattrs_at(self.target, &entry.path) {
+            Ok(mut found) => {
+                found.retain(is_checked);
+                if !entry.xattrs.iter().filter(|xattr| is_checked(xattr)).eq(&found) {
+                    differences.push(XATTRS_DIFFER.to_owned());
+                }
+            }
+            Err(errno) if self.privileged || entry.xattrs.iter().any(is_checked) => differences
+                .push(format!("its extended attributes cannot be read: {}", std::io::Error::from(errno))),
+            // Nothing to compare, and others may keep what they have to themselves.
+            Err(_) => {}
         }
         if let Kind::Char(_, major, minor) | Kind::Block(_, major, minor) = &entry.kind
             && rustix::fs::makedev(*major, *minor) != status.rdev
@@ -193,7 +206,7 @@ impl Comparison<'_> {
     /// What is wrong with the names of a file: those of one file must be one file, and those of several several.
     fn names_differ(&mut self, entry: &Entry, found: &Walked) -> Option<String> {
         let status = &found.status;
-        if entry.is_dir() {
+        if entry.is_dir() || kind_of(&entry.kind) != status.kind {
             return None;
         }
         let Some(Links { count, device }) = entry.meta.links else {
@@ -258,7 +271,10 @@ fn kind_of(kind: &Kind) -> FileType {
 fn read_back(queue: &Receiver<ReadBack>, target: &OwnedFd, findings: &Findings, events: &dyn Events) {
     let mut buffer = vec![0; 1 << 20];
     for job in queue {
-        match digest_of(target, &job, &mut buffer) {
+        if events.stop_requested() {
+            continue;
+        }
+        match digest_of(target, &job, &mut buffer, events) {
             Ok(digest) if digest == job.digest => {}
             Ok(_) => findings.push(&job.path, "its content differs"),
             Err(errno) => findings.push(&job.path, std::io::Error::from(errno)),
@@ -271,13 +287,15 @@ fn digest_of(
     target: &OwnedFd,
     job: &ReadBack,
     buffer: &mut [u8],
+    events: &dyn Events,
 ) -> std::result::Result<Digest, rustix::io::Errno> {
     let file = open_beneath(target, &job.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC)?;
     let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat))?;
     rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
-    loop {
+    // After a stop what was found is not told, so any outcome will do.
+    while !events.stop_requested() {
         match rustix::io::pread(&file, &mut *buffer, at) {
             Ok(0) => break,
             Ok(len) => {

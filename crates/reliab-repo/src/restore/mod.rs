@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use ignore::gitignore::Gitignore;
 
-pub use check::check;
+pub use check::{XATTRS_DIFFER, check};
 
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -78,6 +78,8 @@ pub struct RestoreReport {
     pub kept: u64,
     /// What could not be restored.
     pub skipped: Vec<Skipped>,
+    /// Attributes that the target did not take, of entries that were restored.
+    pub attributes: Vec<Skipped>,
     /// True if owners could not be set, for want of privileges.
     pub owners_skipped: bool,
 }

@@ -173,7 +173,15 @@ impl Target {
                 Err(Errno::PERM | Errno::ACCESS) if needs_root && !self.privileged => {
                     self.xattrs_skipped.store(true, Ordering::Relaxed);
                 }
-                Err(errno @ (Errno::NOTSUP | Errno::PERM | Errno::ACCESS)) => {
+                // ext4 says ENOSPC of attributes that do not fit its block; a disk that is full shows at the next write.
+                Err(
+                    errno @ (Errno::NOTSUP
+                    | Errno::PERM
+                    | Errno::ACCESS
+                    | Errno::NOSPC
+                    | Errno::TOOBIG
+                    | Errno::RANGE),
+                ) => {
                     refused.push((name.clone(), errno));
                 }
                 other => other?,
@@ -337,10 +345,7 @@ mod tests {
         let set = |name: &[u8], _: &[u8]| if name == b"user.taken" { Ok(()) } else { Err(Errno::NOTSUP) };
         let refused = target.set_xattrs(&xattrs, set).unwrap();
         assert_eq!(refused, vec![(b"user.refused".to_vec(), Errno::NOTSUP)]);
-        assert!(
-            target.set_xattrs(&xattrs, |_, _| Err(Errno::NOSPC)).is_err(),
-            "a full disk ends the restore"
-        );
+        assert!(target.set_xattrs(&xattrs, |_, _| Err(Errno::IO)).is_err(), "a broken disk ends the restore");
     }
 
     #[test]

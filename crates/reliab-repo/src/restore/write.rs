@@ -84,6 +84,7 @@ struct Shared<'a> {
     /// Their bytes.
     bytes: AtomicU64,
     skipped: Mutex<Vec<Skipped>>,
+    attributes: Mutex<Vec<Skipped>>,
     fatal: Mutex<Option<Error>>,
     stop: AtomicBool,
 }
@@ -126,7 +127,8 @@ impl Shared<'_> {
         for (name, errno) in refused {
             let reason =
                 format!("its attribute {} was not set: {}", escape(&name), std::io::Error::from(errno));
-            self.skip(path, reason, false);
+            let refused = Skipped { path: escape(path).into_owned(), reason, damaged: false };
+            self.attributes.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
         }
     }
 
@@ -151,6 +153,7 @@ pub(super) fn run(
         files: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         skipped: Mutex::default(),
+        attributes: Mutex::default(),
         fatal: Mutex::default(),
         stop: AtomicBool::new(false),
     };
@@ -180,6 +183,8 @@ pub(super) fn run(
     report.bytes = shared.bytes.into_inner();
     report.skipped.extend(shared.skipped.into_inner().unwrap_or_else(PoisonError::into_inner));
     report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    report.attributes = shared.attributes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.attributes.sort_by(|a, b| a.path.cmp(&b.path));
     report.owners_skipped = target.owners_skipped.load(Ordering::Relaxed);
     if target.xattrs_skipped.load(Ordering::Relaxed) {
         events.warning(
@@ -258,6 +263,9 @@ impl<'a> Planner<'a> {
         self.leave_dirs(None);
         self.end_window();
         self.finish_before();
+        if self.shared.events.stop_requested() {
+            return Err(Error::Interrupted);
+        }
         self.report.skipped.extend(manifest.take_gaps().iter().map(skipped_gap));
         Ok(self.report)
     }
@@ -313,6 +321,9 @@ impl<'a> Planner<'a> {
         let target = self.shared.target;
         let temporary = replace.then(|| temporary_name(&entry.path));
         let path = temporary.as_ref().unwrap_or(&entry.path);
+        if temporary.is_some() {
+            target.remove(path, &mut self.parent)?;
+        }
         let refused = target.make_special(entry, path, &mut self.parent)?;
         self.shared.attributes(&entry.path, refused);
         temporary.map_or(Ok(()), |temporary| target.replace(&temporary, &entry.path, &mut self.parent))
@@ -395,6 +406,10 @@ impl<'a> Planner<'a> {
     ) -> std::result::Result<(), Errno> {
         let temporary = replace.then(|| temporary_name(&item.entry.path));
         let path = temporary.as_ref().unwrap_or(&item.entry.path);
+        if temporary.is_some() {
+            // Left by a run that was killed.
+            self.shared.target.remove(path, &mut self.parent)?;
+        }
         let file = self.shared.target.create(path, &item.entry, &mut self.parent)?;
         rustix::fs::ftruncate(&file, size)?;
         let mut by_blob: Vec<(BlobId, Vec<Part>)> = Vec::new();
@@ -501,6 +516,7 @@ fn link(
         return target.link(first, second, parent);
     }
     let temporary = temporary_name(second);
+    target.remove(&temporary, parent)?;
     target.link(first, &temporary, parent)?;
     target.replace(&temporary, second, parent)?;
     // Renaming one name of a file to another name of the same does nothing (rename(2)).
@@ -515,10 +531,17 @@ fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
         parent: Parent::default(),
     };
     for (job, ticket) in queue {
-        if !shared.is_stopped() {
-            match job {
-                Job::Bundle(id, files) => worker.bundle(&id, files),
-                Job::Parts(large, id, parts) => worker.parts(&large, &id, &parts),
+        if shared.events.stop_requested() {
+            shared.stop.store(true, Ordering::Relaxed);
+        }
+        match job {
+            Job::Bundle(id, files) if !shared.is_stopped() => worker.bundle(&id, files),
+            Job::Bundle(..) => {}
+            Job::Parts(large, id, parts) if !shared.is_stopped() => worker.parts(&large, &id, &parts),
+            Job::Parts(large, ..) => {
+                // What was written of it must not pass for the whole.
+                large.failed.store(true, Ordering::Relaxed);
+                finish_large(shared, &large);
             }
         }
         drop(ticket);
@@ -559,6 +582,10 @@ impl Worker<'_> {
         let target = self.shared.target;
         let temporary = file.replace.then(|| temporary_name(path));
         let first_path = temporary.as_ref().unwrap_or(path);
+        if let Some(temporary) = &temporary {
+            // Left by a run that was killed; if it cannot be removed, creating it says so.
+            target.remove(temporary, &mut self.parent).unwrap_or(());
+        }
         let written = target.create(first_path, &file.entry, &mut self.parent).and_then(|out| {
             write_full(&out, content, 0)?;
             let refused = target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)?;
