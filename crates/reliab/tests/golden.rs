@@ -175,7 +175,8 @@ fn damage_is_told_and_exits_with_4() {
     let packs = fs::read_dir(bench.path("backups/packs")).unwrap().next().unwrap().unwrap().path();
     let pack = fs::read_dir(packs).unwrap().next().unwrap().unwrap().path();
     let mut bytes = fs::read(&pack).unwrap();
-    bytes[20] ^= 1;
+    // The magic number of the first frame: what zstd says of other bytes depends on times in the content.
+    bytes[0] ^= 1;
     fs::write(&pack, bytes).unwrap();
     for args in [&["verify"][..], &["restore", "--verify"], &["restore", "--target", "out"]] {
         let output = bench.show(args);
