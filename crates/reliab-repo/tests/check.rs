@@ -239,3 +239,67 @@ fn walk_to(folder: &Path, name: &str) -> PathBuf {
     }
     panic!("no {name} below {}", folder.display());
 }
+
+#[test]
+fn an_emptied_source_inside_another_is_refused() {
+    let lab = Lab::new();
+    let inner = lab.path("source/inner");
+    fs::create_dir(&inner).unwrap();
+    fs::write(lab.path("source/file"), "stays").unwrap();
+    fs::write(inner.join("file"), "goes").unwrap();
+    let mut both = options(&lab.path("source"), &lab.path("cache"));
+    both.sources.push(inner.clone());
+    backup(lab.storage(), &both, &Silent).unwrap();
+    fs::remove_file(inner.join("file")).unwrap();
+    let refused = backup(lab.storage(), &both, &Silent);
+    assert!(matches!(&refused, Err(Error::Source { path, .. }) if *path == inner), "{refused:?}");
+}
+
+#[test]
+fn a_dry_run_with_a_damaged_cache_is_done_all_the_same() {
+    let lab = Lab::new();
+    fs::write(lab.path("source/file"), "one").unwrap();
+    lab.back_up();
+    let entries = walk_to(&lab.path("cache"), "entries");
+    let mut bytes = fs::read(&entries).unwrap();
+    bytes[3] ^= 1;
+    fs::write(&entries, &bytes).unwrap();
+    fs::write(lab.path("source/file"), "the second").unwrap();
+    let mut dry = options(&lab.path("source"), &lab.path("cache"));
+    dry.dry_run = true;
+    let report = backup(lab.storage(), &dry, &Silent).unwrap();
+    assert_eq!(report.stored.snapshot.stats.changed_files, 1);
+    assert_eq!(fs::read(&entries).unwrap(), bytes, "a dry run changes nothing");
+}
+
+/// Asks for a stop as soon as something was written.
+#[derive(Default)]
+struct StopEarly(std::sync::atomic::AtomicBool);
+
+impl reliab_repo::event::Events for StopEarly {
+    fn total(&self, _: u64) {}
+
+    fn advance(&self, _: u64, _: u64) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn warning(&self, _: &Path, _: &str) {}
+
+    fn stop_requested(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_restore_that_is_stopped_leaves_no_half_file() {
+    let lab = Lab::new();
+    let content = reliab_testkit::generator::Generator::new(5).bytes(40_000_000);
+    fs::write(lab.path("source/large"), content).unwrap();
+    let id = lab.back_up().stored.id;
+    let repository = Repository::open(lab.storage()).unwrap();
+    let snapshot = find(&repository, id).unwrap();
+    let options = restore_options(&lab.path("target"));
+    let stopped = restore(&repository, &snapshot, &options, &StopEarly::default());
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    assert!(!restored_at(&lab.path("target"), &lab.path("source")).join("large").exists());
+}
