@@ -14,11 +14,10 @@ use reliab_common::ui::Ui;
 use reliab_common::units;
 use reliab_repo::archive::{self, BackupOptions, BackupReport};
 use reliab_repo::format::snapshot::{SourceError, Stats};
-use reliab_repo::id::ObjectId;
+use reliab_repo::id::ObjectHasher;
 use reliab_repo::walk::{FilterOptions, open_roots, patterns_from};
 use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use crate::app::{Tool, after_help, document};
 use crate::events::{UiEvents, Warnings};
@@ -200,14 +199,13 @@ fn sync_parent(folder: &Path) {
 
 /// One lock for each repository and set of sources.
 fn lock_name(options: &Options) -> String {
-    let mut hasher = Sha256::new();
+    let mut hasher = ObjectHasher::default();
     for path in [&options.folder].into_iter().chain(&options.engine.sources) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         hasher.update(path.as_os_str().as_bytes());
-        hasher.update([0]);
+        hasher.update(&[0]);
     }
-    let digest: [u8; 32] = hasher.finalize().into();
-    format!("backup-{}", &ObjectId(digest).to_string()[..16])
+    format!("backup-{}", &hasher.finish().to_string()[..16])
 }
 
 fn report<'a>(options: &'a Options, done: &'a BackupReport, seconds: f64, warnings: Warnings) -> Report<'a> {

@@ -2,16 +2,15 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io;
 
 use clap::ValueEnum;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_repo::content::ContentReader;
 use reliab_repo::format::entry::Kind;
+use reliab_repo::id::ObjectHasher;
 use reliab_repo::manifest::ManifestEntry;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::app::{Tool, after_help, document};
 use crate::entries::{exit_of, gaps_of, tell_gaps};
@@ -123,25 +122,10 @@ impl Args {
     }
 }
 
-/// Hashes what is written to it.
-struct Hashing(Sha256);
-
-impl io::Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn sha256(reader: &mut ContentReader<'_>, found: &ManifestEntry) -> reliab_repo::error::Result<String> {
-    let mut hashing = Hashing(Sha256::new());
-    reader.copy(found, &mut hashing)?;
-    let digest: [u8; 32] = hashing.0.finalize().into();
-    Ok(reliab_repo::id::ObjectId(digest).to_string())
+    let mut hasher = ObjectHasher::default();
+    reader.copy(found, &mut hasher)?;
+    Ok(hasher.finish().to_string())
 }
 
 /// `SUM  PATH` as sha256sum and b3sum write it: a name that would break the line is escaped, and the line marked.

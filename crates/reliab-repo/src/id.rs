@@ -1,8 +1,8 @@
 //! Identifiers: what a blob means (BLAKE3) and what lies on disk (SHA-256).
 
-use std::fmt;
+use std::{fmt, io};
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 
 macro_rules! hash_id {
     ($name:ident, $doc:literal) => {
@@ -55,6 +55,63 @@ impl BlobId {
 impl ObjectId {
     /// The name of a repository file with these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        let mut hasher = ObjectHasher::default();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
+/// SHA-256 of bytes that come in pieces; the only place that computes it.
+pub struct ObjectHasher(Context);
+
+impl Default for ObjectHasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl ObjectHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The id of all that came.
+    pub fn finish(self) -> ObjectId {
+        let mut id = [0; 32];
+        id.copy_from_slice(self.0.finish().as_ref());
+        ObjectId(id)
+    }
+}
+
+impl io::Write for ObjectHasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The second message of FIPS 180-2's appendix B, and a million letters a, its third.
+    #[test]
+    fn an_object_is_named_by_sha_256_however_its_bytes_are_cut() {
+        let two_blocks = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+        let named = "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1";
+        assert_eq!(ObjectId::of(two_blocks).to_string(), named);
+
+        let letters = vec![b'a'; 1_000_000];
+        let named = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+        for piece in [1, 63, 64, 65, 4097, 1_000_000] {
+            let mut hasher = ObjectHasher::default();
+            letters.chunks(piece).for_each(|bytes| hasher.update(bytes));
+            assert_eq!(hasher.finish().to_string(), named, "in pieces of {piece}");
+        }
     }
 }

@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sha2::{Digest as _, Sha256};
 
 use crate::blob::BlobCompressor;
 use crate::error::{Error, Result};
 use crate::format::PACK_SIZE;
 use crate::format::table::{BlobKind, PackTable, TableRow, encode_table};
-use crate::id::{BlobId, ObjectId};
+use crate::id::{BlobId, ObjectHasher};
 use crate::storage::{Storage, Upload, pack_key};
 
 /// The zstd level of pages and lists, at least: they are a fiftieth of the data, and 4 % smaller than at level 3.
@@ -189,7 +188,7 @@ struct PackWriter {
 
 struct OpenPack {
     upload: Box<dyn Upload>,
-    hash: Sha256,
+    hash: ObjectHasher,
     size: u64,
     rows: Vec<TableRow>,
 }
@@ -200,7 +199,7 @@ impl PackWriter {
             Some(pack) => pack,
             none => none.insert(OpenPack {
                 upload: self.storage.upload()?,
-                hash: Sha256::new(),
+                hash: ObjectHasher::default(),
                 size: 0,
                 rows: Vec::new(),
             }),
@@ -213,7 +212,7 @@ impl PackWriter {
     fn close(&mut self) -> Result<()> {
         let Some(mut pack) = self.open.take() else { return Ok(()) };
         pack.append(&encode_table(&pack.rows))?;
-        let id = ObjectId(pack.hash.finalize().into());
+        let id = pack.hash.finish();
         pack.upload.publish(&pack_key(&id))?;
         self.added.bytes += pack.size;
         self.added.blobs += pack.rows.len() as u64;
