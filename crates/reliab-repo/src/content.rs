@@ -28,6 +28,9 @@ pub struct Part {
 
 /// The parts of a large file in order; `len_of` gives the length of a blob's content.
 ///
+/// They cover the file's data exactly: each segment from its start to its end, none of it twice, and nothing is left over
+/// but the end of the last chunk, which is padding.
+///
 /// # Errors
 /// A text if the parts do not add up to what the entry says.
 pub fn parts_of(
@@ -39,6 +42,7 @@ pub fn parts_of(
     let mut segments = large.map.as_deref().unwrap_or(&whole).iter().copied().filter(|&(_, len)| len > 0);
     let mut segment = segments.next();
     let mut parts = Vec::new();
+    // Gives what found no room.
     let mut place = |blob, mut from: u32, mut len: u32| {
         while len > 0
             && let Some((to, room)) = segment
@@ -49,16 +53,30 @@ pub fn parts_of(
             let left = room - u64::from(step);
             segment = if left > 0 { Some((to + u64::from(step), left)) } else { segments.next() };
         }
+        len
     };
+    let too_much = || "its parts are more than its size".to_owned();
     match &large.pieces {
         Pieces::Chunks(chunks) => {
+            let mut rest = 0;
             for &blob in chunks {
                 // A blob that is nowhere still takes its room: what follows it cannot be placed.
                 let len = len_of(blob).ok_or("a chunk of it is missing")?;
-                place(blob, 0, len);
+                // Only the last may be longer than what is needed of it.
+                if rest > 0 || len == 0 {
+                    return Err(too_much());
+                }
+                rest = place(blob, 0, len);
+                if rest == len {
+                    return Err(too_much());
+                }
             }
         }
-        Pieces::Extents(extents) => extents.iter().for_each(|e| place(e.blob, e.offset, e.len)),
+        Pieces::Extents(extents) => {
+            if extents.iter().any(|extent| place(extent.blob, extent.offset, extent.len) > 0) {
+                return Err(too_much());
+            }
+        }
     }
     if segment.is_some() { Err("its parts do not add up to its size".to_owned()) } else { Ok(parts) }
 }
@@ -210,5 +228,29 @@ mod tests {
         let extents = Pieces::Extents(vec![Extent { blob: 3, offset: 7, len: 70 }]);
         let parts = parts_of(&Large { pieces: extents, ..large }, 2000, |_| None).unwrap();
         assert_eq!(parts[1], Part { blob: 3, from: 57, len: 20, to: 1000 });
+    }
+
+    #[test]
+    fn parts_that_do_not_cover_the_file_exactly_are_refused() {
+        let check = |pieces: Pieces, size, covers: bool| {
+            let large = Large { head: 0, pieces, map: None };
+            let parts = parts_of(&large, size, |_| Some(512));
+            assert_eq!(parts.is_ok(), covers, "{large:?} {size}: {parts:?}");
+        };
+        let chunks = |count: u32| Pieces::Chunks((0..count).collect());
+        let extents = |lens: &[u32]| {
+            Pieces::Extents(lens.iter().map(|&len| Extent { blob: 0, offset: 0, len }).collect())
+        };
+        check(chunks(2), 1024, true);
+        check(chunks(2), 600, true);
+        check(chunks(2), 1025, false);
+        check(chunks(2), 512, false);
+        check(chunks(3), 600, false);
+        check(chunks(0), 0, true);
+        check(chunks(1), 0, false);
+        check(extents(&[100, 28]), 128, true);
+        check(extents(&[100, 27]), 128, false);
+        check(extents(&[100, 29]), 128, false);
+        check(extents(&[128, 1]), 128, false);
     }
 }

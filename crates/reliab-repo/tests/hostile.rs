@@ -366,6 +366,10 @@ fn sizes_and_offsets_that_cannot_be_are_refused() {
         (u64::MAX, large(Pieces::Chunks(vec![1]), Some(vec![(u64::MAX - 4096, 4096)]))),
         (100, large(Pieces::Chunks(vec![1]), Some(vec![(0, u64::MAX)]))),
         (0, large(Pieces::Chunks(vec![7]), None)),
+        // More than the file's size says, and chunks that nothing is needed of.
+        (4096, large(Pieces::Chunks(vec![1, 1]), None)),
+        (100, large(Pieces::Chunks(vec![1, 1]), None)),
+        (0, large(Pieces::Chunks(vec![1]), None)),
     ];
     for (size, data) in tricks {
         let mut enemy = Enemy::new();
