@@ -20,8 +20,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
-use crate::failure::UsageError;
+use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
 use crate::show::{count, counted};
@@ -107,6 +108,8 @@ struct Report<'a> {
 
 impl Tool for Args {
     const NAME: &'static str = "backup";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let options = self.resolve(session)?;
@@ -155,7 +158,7 @@ impl Args {
     }
 }
 
-fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome> {
+fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
     let _lock = job.session.lock(&lock_name(&options), ui)?;
     options.engine.filter.never = repository_folder(&options)?;
     let started = Instant::now();
@@ -175,7 +178,7 @@ fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outco
         "snapshot": snapshot, "repository": options.folder, "seconds": seconds, "stats": stats,
         "unreadable": done.unreadable,
     });
-    Ok(Outcome { exit, figures })
+    Ok(Outcome::new(exit, figures))
 }
 
 /// Makes the repository's folder, once it is clear that the sources can be read, and identifies it, so that it is

@@ -15,7 +15,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{GapView, exit_of, gaps_of, line, shown, tell_gaps};
+use crate::failure::ErrorTable;
 use crate::repo::{RepoArg, Selected};
 use crate::session::Session;
 use crate::show::count;
@@ -100,6 +102,8 @@ struct Totals {
 
 impl Tool for Args {
     const NAME: &'static str = "diff";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let repository = self.repo.open(session, ui)?;

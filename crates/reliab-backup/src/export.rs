@@ -23,9 +23,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{GapView, gaps_of, tell_gaps};
 use crate::events::UiEvents;
-use crate::failure::UsageError;
+use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
 use crate::session::{Job, Outcome, Session};
 use crate::show::counted;
@@ -96,6 +97,8 @@ struct Written {
 
 impl Tool for Args {
     const NAME: &'static str = "export";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let format = self.check(ui)?;
@@ -140,7 +143,7 @@ impl Args {
         format: Format,
         job: &Job<'_>,
         ui: &mut Ui,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<Outcome<Exit>> {
         let started = Instant::now();
         let events = UiEvents::start(ui, &job.stop, "export");
         let source = Source { repository, selected, events: &events };
@@ -157,7 +160,7 @@ impl Args {
             "snapshot": selected.stored.id.to_string(), "repository": repository.folder, "output": self.output,
             "entries": written.entries, "bytes": written.bytes, "seconds": started.elapsed().as_secs_f64(),
         });
-        Ok(Outcome { exit, figures })
+        Ok(Outcome::new(exit, figures))
     }
 
     fn tell(

@@ -16,8 +16,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gaps};
-use crate::failure::UsageError;
+use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{OpenRepository, RepoArg, Selected};
 use crate::session::Session;
 use crate::show::counted;
@@ -58,6 +59,8 @@ struct Hit {
 
 impl Tool for Args {
     const NAME: &'static str = "find";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let patterns = compile(&self.patterns, self.ignore_case)?;

@@ -3,7 +3,6 @@
 //! One file a command: its arguments (the doc comments are the help), its options once resolved with the
 //! configuration and the environment, and what it does. [`Command`] is the table of all of them.
 
-pub mod app;
 pub mod backup;
 pub mod diff;
 pub mod export;
@@ -14,15 +13,14 @@ pub mod restore;
 pub mod snapshots;
 pub mod verify;
 
+mod commands;
+mod engine_errors;
 mod entries;
 mod events;
-mod failure;
 mod repo;
 mod scratch;
-mod session;
 mod show;
 mod stream;
 
-pub use app::{Command, Global, Tool, main_of, run_command};
-pub use failure::UsageError;
-pub use session::Session;
+pub use commands::{Command, run_command};
+use reliab_common::{app, failure, session};

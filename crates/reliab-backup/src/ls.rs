@@ -11,7 +11,9 @@ use reliab_repo::manifest::{Manifest, ManifestEntry};
 use serde_json::json;
 
 use crate::app::{Tool, after_help};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{EntryView, exit_of, gaps_of, line, shown, tell_gaps, time_of};
+use crate::failure::ErrorTable;
 use crate::repo::{RepoArg, Selected};
 use crate::session::Session;
 use crate::stream::{Stream, fields};
@@ -37,6 +39,8 @@ pub struct Args {
 
 impl Tool for Args {
     const NAME: &'static str = "ls";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let repository = self.repo.open(session, ui)?;

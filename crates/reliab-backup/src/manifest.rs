@@ -13,7 +13,9 @@ use reliab_repo::manifest::ManifestEntry;
 use serde::Serialize;
 
 use crate::app::{Tool, after_help, document};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{exit_of, gaps_of, tell_gaps};
+use crate::failure::ErrorTable;
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
 use crate::session::Session;
 
@@ -60,6 +62,8 @@ struct Report {
 
 impl Tool for Args {
     const NAME: &'static str = "manifest";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let repository = self.repo.open(session, ui)?;

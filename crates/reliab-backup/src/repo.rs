@@ -29,7 +29,7 @@ pub(crate) struct RepoArg {
 impl RepoArg {
     /// The repository's folder.
     pub fn folder(&self, session: &Session) -> anyhow::Result<PathBuf> {
-        let folder = session.repository(self.repo.as_deref());
+        let folder = self.named(session);
         if folder.as_os_str().is_empty() || folder.as_os_str().as_bytes().windows(3).any(|w| w == b"://") {
             let folder = folder.display();
             let text =
@@ -37,6 +37,12 @@ impl RepoArg {
             return Err(UsageError(text).into());
         }
         Ok(folder)
+    }
+
+    /// The folder that the option, the environment or the configuration names.
+    fn named(&self, session: &Session) -> PathBuf {
+        let from_env = || session.env.var("RELIAB_REPOSITORY").map(PathBuf::from);
+        self.repo.clone().or_else(from_env).unwrap_or_else(|| session.config.backup.repository.clone())
     }
 
     /// Opens the repository, which must exist, and warns of what is amiss in it.

@@ -16,8 +16,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
-use crate::failure::UsageError;
+use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
 use crate::scratch::Scratch;
 use crate::session::{Job, Outcome, Session, threads};
@@ -132,6 +133,8 @@ struct Done {
 
 impl Tool for Args {
     const NAME: &'static str = "restore";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(mut self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         if self.target.is_none() && !self.verify {
@@ -154,7 +157,7 @@ impl Args {
         selected: &Selected,
         job: &Job<'_>,
         ui: &mut Ui,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<Outcome<Exit>> {
         let Some(target) = self.target.clone() else {
             let scratch = Scratch::create(self.scratch.as_deref())?;
             let options = self.resolve(scratch.path().to_owned(), true, selected);
@@ -197,7 +200,7 @@ fn run(
     options: &Options,
     job: &Job<'_>,
     ui: &mut Ui,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Outcome<Exit>> {
     let done = act(repository, selected, options, job, ui)?;
     let exit = exit_of(&done);
     tell_troubles(&done, ui);
@@ -212,7 +215,7 @@ fn run(
         "verify_seconds": done.verify_took.map(|took| took.as_secs_f64()),
         "skipped": done.report.skipped.len(), "differences": done.differences.len(),
     });
-    Ok(Outcome { exit, figures })
+    Ok(Outcome::new(exit, figures))
 }
 
 fn act(

@@ -12,6 +12,8 @@ use reliab_repo::repository::StoredSnapshot;
 use serde::Serialize;
 
 use crate::app::{Tool, after_help, document};
+use crate::engine_errors::ENGINE_ERRORS;
+use crate::failure::ErrorTable;
 use crate::repo::{OpenRepository, RepoArg};
 use crate::session::Session;
 use crate::show::{count, table};
@@ -71,6 +73,8 @@ struct DamagedView<'a> {
 
 impl Tool for Args {
     const NAME: &'static str = "snapshots";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let repository = self.repo.open(session, ui)?;

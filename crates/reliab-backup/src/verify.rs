@@ -14,8 +14,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
-use crate::failure::UsageError;
+use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
 use crate::show::counted;
@@ -81,6 +82,8 @@ struct Report<'a> {
 
 impl Tool for Args {
     const NAME: &'static str = "verify";
+    const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
+    type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let folder = self.repo.folder(session)?;
@@ -93,7 +96,7 @@ impl Tool for Args {
 }
 
 impl Args {
-    fn verify(&self, folder: &Path, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome> {
+    fn verify(&self, folder: &Path, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
         let cursor = self.sample.and_then(|_| Cursor::of(folder, job, ui));
         let started = Instant::now();
         let options = self.resolve(cursor.as_ref().and_then(|cursor| cursor.read(ui)));
@@ -118,7 +121,7 @@ impl Args {
             "repository": folder, "level": options.level, "sample": sample, "seconds": took.as_secs_f64(),
             "findings": found.findings.len(), "packs": found.packs, "blobs": found.blobs, "bytes": found.bytes,
         });
-        Ok(Outcome { exit, figures })
+        Ok(Outcome::new(exit, figures))
     }
 
     fn resolve(&self, cursor: Option<String>) -> VerifyOptions {

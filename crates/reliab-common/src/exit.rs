@@ -1,21 +1,43 @@
-//! The exit codes of jobs, written down once.
+//! The exit codes of jobs and of checks, written down once.
 
 use std::process::ExitCode;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// A way to end: a code for the shell, a name for JSON and the state.
+pub trait Ending: Copy {
+    /// The codes as a section of `--help`.
+    const HELP: &'static str;
+
+    /// The number the process exits with.
+    fn code(self) -> u8;
+
+    /// The name used in JSON and in the state file.
+    fn name(self) -> &'static str;
+
+    /// What the ending says about the health of what was run.
+    fn level(self) -> Level;
+
+    /// How a run ends whose work failed so.
+    fn failed(exit: Exit) -> Self;
+
+    /// The graver of two, by what an operator must hear of first.
+    #[must_use]
+    fn worst(self, other: Self) -> Self;
+}
 
 /// Declares the codes, and from the same lines their names, their meanings and the text for `--help`.
-macro_rules! job_exits {
-    ($($variant:ident = $code:literal, $name:literal, $meaning:literal;)+) => {
-        /// How a job ended.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+macro_rules! exits {
+    ($(#[$about:meta])+ $type:ident, $help:ident: $($variant:ident = $code:literal, $name:literal, $meaning:literal;)+) => {
+        $(#[$about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[repr(u8)]
-        pub enum Exit {
+        pub enum $type {
             $(#[doc = $meaning] #[serde(rename = $name)] $variant = $code,)+
         }
 
-        impl Exit {
-            /// Every exit code, in numeric order.
+        impl $type {
+            /// Every code, in numeric order.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The name used in JSON and in the state file.
@@ -29,13 +51,14 @@ macro_rules! job_exits {
             }
         }
 
-        /// The exit codes of jobs as a section of `--help`.
-        pub const JOB_EXIT_HELP: &str =
-            concat!("Exit codes:", $("\n  ", $code, "  ", $meaning),+);
+        #[doc = concat!("The codes of [`", stringify!($type), "`] as a section of `--help`.")]
+        pub const $help: &str = concat!("Exit codes:", $("\n  ", $code, "  ", $meaning),+);
     };
 }
 
-job_exits! {
+exits! {
+    /// How a job ended.
+    Exit, JOB_EXIT_HELP:
     Done = 0, "done", "done";
     Failed = 1, "failed", "failed";
     Usage = 2, "usage", "usage or configuration error";
@@ -44,6 +67,95 @@ job_exits! {
     Locked = 5, "locked", "another run holds the lock";
     TargetMissed = 6, "target_missed", "a target was missed";
     InvalidMeasurement = 7, "invalid_measurement", "the measurement is not valid";
+}
+
+exits! {
+    /// What a check found, in the convention of monitoring plugins.
+    Level, CHECK_EXIT_HELP:
+    Ok = 0, "ok", "OK";
+    Warning = 1, "warning", "WARNING";
+    Critical = 2, "critical", "CRITICAL";
+    Unknown = 3, "unknown", "UNKNOWN: nothing could be found out, or the command line or configuration is wrong";
+}
+
+impl Level {
+    /// The number the process exits with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The level with this number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|level| level.code() == code)
+    }
+
+    /// The graver of two: what is known to be bad outranks what is not known.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        if other.gravity() > self.gravity() { other } else { self }
+    }
+
+    fn gravity(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Unknown => 2,
+            Self::Critical => 3,
+        }
+    }
+}
+
+impl Ending for Level {
+    const HELP: &'static str = CHECK_EXIT_HELP;
+
+    fn code(self) -> u8 {
+        Self::code(self)
+    }
+
+    fn name(self) -> &'static str {
+        Self::name(self)
+    }
+
+    fn level(self) -> Level {
+        self
+    }
+
+    fn failed(_: Exit) -> Self {
+        Self::Unknown
+    }
+
+    fn worst(self, other: Self) -> Self {
+        Self::worst(self, other)
+    }
+}
+
+impl Ending for Exit {
+    const HELP: &'static str = JOB_EXIT_HELP;
+
+    fn code(self) -> u8 {
+        Self::code(self)
+    }
+
+    fn name(self) -> &'static str {
+        Self::name(self)
+    }
+
+    fn level(self) -> Level {
+        match self {
+            Self::Done => Level::Ok,
+            Self::Partial | Self::Locked => Level::Warning,
+            Self::InvalidMeasurement => Level::Unknown,
+            Self::Failed | Self::Usage | Self::Damaged | Self::TargetMissed => Level::Critical,
+        }
+    }
+
+    fn failed(exit: Exit) -> Self {
+        exit
+    }
+
+    fn worst(self, other: Self) -> Self {
+        Self::worst(self, other)
+    }
 }
 
 impl Exit {
@@ -114,6 +226,24 @@ mod tests {
             assert_eq!(*line, format!("  {}  {}", exit.code(), exit.meaning()));
         }
         assert_eq!(lines.len(), Exit::ALL.len() + 1);
+    }
+
+    #[test]
+    fn levels_are_those_of_monitoring_plugins() {
+        let table: Vec<_> = Level::ALL.iter().map(|level| (level.code(), level.name())).collect();
+        assert_eq!(table, [(0, "ok"), (1, "warning"), (2, "critical"), (3, "unknown")]);
+        for &level in Level::ALL {
+            assert_eq!(Level::from_code(level.code()), Some(level));
+        }
+        assert_eq!(Level::from_code(4), None);
+        assert_eq!(Level::failed(Exit::Usage).code(), 3);
+    }
+
+    #[test]
+    fn what_is_known_to_be_bad_outranks_what_is_not_known() {
+        assert_eq!(Level::Unknown.worst(Level::Critical), Level::Critical);
+        assert_eq!(Level::Warning.worst(Level::Unknown), Level::Unknown);
+        assert_eq!(Level::Ok.worst(Level::Warning), Level::Warning);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::exit::Exit;
-use crate::state::{State, StateError};
+use crate::exit::{Ending, Level};
+use crate::fact::{self, CheckResult, Facts};
+use crate::state::{State, StateError, nanos, time};
 
 /// Where runs are recorded; without a state file, nowhere.
 #[derive(Debug)]
@@ -55,19 +56,28 @@ impl<'a> RunRecord<'a> {
         run
     }
 
-    /// Records how the run ended, with its figures, in one transaction.
-    pub fn finish(self, exit: Exit, figures: &Value) -> Result<(), StateError> {
+    /// Records how the run ended, its figures and the facts it found, in one transaction.
+    pub fn finish(self, end: impl Ending, figures: &Value, facts: &Facts) -> Result<(), StateError> {
         let Some(state) = self.state else { return Ok(()) };
-        let ended = nanos(self.clock.now());
-        state.with(|db| {
-            let transaction = db.unchecked_transaction()?;
+        let ended = self.clock.now();
+        state.write(|db| {
             let id = self.id.map_or_else(|| self.insert(db), Ok)?;
             db.execute(
                 "UPDATE run SET ended = ?2, outcome = ?3, exit = ?4, figures = ?5 WHERE id = ?1",
-                params![id, ended, exit.name(), exit.code(), figures.to_string()],
+                params![id, nanos(ended), end.name(), end.code(), figures.to_string()],
             )?;
-            transaction.commit()
+            fact::store(db, Some(id), &self.result(end.level(), end.name(), figures, ended))?;
+            fact::store_all(db, Some(id), facts)
         })
+    }
+
+    /// How the run itself ended, as the check of a job.
+    fn result(&self, level: Level, outcome: &str, figures: &Value, at: DateTime<Utc>) -> CheckResult {
+        let error = figures.get("error").and_then(Value::as_str);
+        let summary = error.map_or_else(|| outcome.to_owned(), |error| format!("{outcome}: {error}"));
+        let took = (at - self.started).to_std().unwrap_or_default().as_secs_f64();
+        let detail = serde_json::json!({ "seconds": took });
+        CheckResult { source: self.tool.clone(), target: self.job.clone(), at, level, summary, detail }
     }
 
     fn insert(&self, db: &Connection) -> rusqlite::Result<i64> {
@@ -129,7 +139,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     Ok(Run {
         tool: row.get(0)?,
         job: row.get(1)?,
-        started: DateTime::from_timestamp_nanos(row.get(2)?),
+        started: time(row.get(2)?),
         pid: row.get(3)?,
         host: row.get(4)?,
         end: row.get::<_, Option<i64>>(5)?.map(|at| run_end(row, at)).transpose()?,
@@ -141,18 +151,14 @@ fn run_end(row: &Row<'_>, at: i64) -> rusqlite::Result<RunEnd> {
     let figures = serde_json::from_str(&figures).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, error.into())
     })?;
-    Ok(RunEnd { at: DateTime::from_timestamp_nanos(at), outcome: row.get(6)?, exit: row.get(7)?, figures })
-}
-
-/// Nanoseconds since 1970; a time after the year 2262 is shown as that.
-fn nanos(time: DateTime<Utc>) -> i64 {
-    time.timestamp_nanos_opt().unwrap_or(i64::MAX)
+    Ok(RunEnd { at: time(at), outcome: row.get(6)?, exit: row.get(7)?, figures })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::FixedClock;
+    use crate::exit::Exit;
     use crate::testing::Child;
     use chrono::TimeDelta;
     use serde_json::json;
@@ -175,7 +181,7 @@ mod tests {
         let (recorder, clock) = (recorder(dir.path()), clock());
         let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
         clock.advance(TimeDelta::seconds(90));
-        run.finish(Exit::Partial, &json!({"bytes": 7})).unwrap();
+        run.finish(Exit::Partial, &json!({"bytes": 7}), &Facts::default()).unwrap();
         let end =
             RunEnd { at: clock.now(), outcome: "partial".into(), exit: 3, figures: json!({"bytes": 7}) };
         let expected = Run {
@@ -195,7 +201,9 @@ mod tests {
         let (recorder, clock) = (recorder(dir.path()), clock());
         for (tool, job) in [("backup", "a"), ("verify", "b"), ("backup", "c"), ("backup", "d")] {
             clock.advance(TimeDelta::seconds(1));
-            RunRecord::start(&recorder, tool, job, &clock).finish(Exit::Done, &Value::Null).unwrap();
+            RunRecord::start(&recorder, tool, job, &clock)
+                .finish(Exit::Done, &Value::Null, &Facts::default())
+                .unwrap();
         }
         let jobs: Vec<_> =
             recent(recorder.state().unwrap(), "backup", 2).unwrap().into_iter().map(|run| run.job).collect();
@@ -231,7 +239,7 @@ mod tests {
         state.with(|db| db.pragma_update(None, "query_only", true)).unwrap();
         let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
         state.with(|db| db.pragma_update(None, "query_only", false)).unwrap();
-        run.finish(Exit::Done, &Value::Null).unwrap();
+        run.finish(Exit::Done, &Value::Null, &Facts::default()).unwrap();
         let runs = recent(state, "backup", 10).unwrap();
         assert_eq!(runs.len(), 1);
         assert_eq!(runs[0].end.as_ref().map(|end| end.exit), Some(0));
@@ -243,7 +251,7 @@ mod tests {
         let (recorder, clock) = (recorder(dir.path()), clock());
         recorder.state().unwrap().with(|db| db.pragma_update(None, "query_only", true)).unwrap();
         let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
-        let error = run.finish(Exit::Done, &Value::Null).unwrap_err();
+        let error = run.finish(Exit::Done, &Value::Null, &Facts::default()).unwrap_err();
         assert!(matches!(error, StateError::Database { .. }), "{error}");
     }
 
@@ -254,6 +262,8 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let (recorder, error) = Recorder::open(&file);
         assert!(error.is_some() && recorder.state().is_none());
-        RunRecord::start(&recorder, "backup", "nightly", &clock()).finish(Exit::Done, &Value::Null).unwrap();
+        RunRecord::start(&recorder, "backup", "nightly", &clock())
+            .finish(Exit::Done, &Value::Null, &Facts::default())
+            .unwrap();
     }
 }

@@ -13,6 +13,9 @@ pub enum UnitError {
     /// A size of more than 2^64 - 1 bytes.
     #[error("the size `{0}` is too large")]
     TooLarge(String),
+    /// Not a duration.
+    #[error("`{0}` is not a duration: write a number and a unit, such as 90s, 5m, 26h or 7d")]
+    Duration(String),
     /// Not a share between 0 % and 100 %.
     #[error("`{0}` is not a percentage between 0% and 100%")]
     Percent(String),
@@ -109,6 +112,42 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// Reads a duration: numbers with the units `ms`, `s`, `m` or `min`, `h`, `d` and `w`, such as `90s` or `1h30m`.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let bad = || UnitError::Duration(text.to_owned());
+    let mut rest = text.trim();
+    let mut millis = 0u64;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(digits);
+        let behind = behind.trim_start();
+        let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(letters);
+        let part =
+            number.parse::<u64>().ok().zip(unit_millis(unit)).and_then(|(n, unit)| n.checked_mul(unit));
+        millis = part.and_then(|part| millis.checked_add(part)).ok_or_else(bad)?;
+        rest = behind.trim_start();
+    }
+    // A century is for ever; more would overflow the times it is added to.
+    (millis <= 100 * 366 * 86_400_000).then(|| Duration::from_millis(millis)).ok_or_else(bad)
+}
+
+/// The length of a unit of time in milliseconds.
+fn unit_millis(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "w" => 7 * 86_400_000,
+        _ => return None,
+    })
+}
+
 /// Reads a share such as `5%`, `12.5 %` or `5`.
 pub fn parse_percent(text: &str) -> Result<Percent, UnitError> {
     let number = text.trim().trim_end_matches('%').trim_end();
@@ -191,6 +230,24 @@ mod tests {
         check(3_599_600, "1 h 00 min");
         check(10_920_000, "3 h 02 min");
         check(5 * 86_400_000 + 3_600_000, "5 d 01 h");
+    }
+
+    #[test]
+    fn durations_read_as_documented() {
+        let check =
+            |text, millis| assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        check("250ms", 250);
+        check("90s", 90_000);
+        check("5m", 300_000);
+        check("5 min", 300_000);
+        check("26h", 26 * 3_600_000);
+        check("7d", 7 * 86_400_000);
+        check(" 1h30m ", 5_400_000);
+        for text in
+            ["", "5", "s", "-1s", "1.5h", "5 parsecs", "1h 30", "99999999999999999999s", "36701d", "5é"]
+        {
+            assert_eq!(parse_duration(text), Err(UnitError::Duration(text.to_owned())), "{text}");
+        }
     }
 
     #[test]

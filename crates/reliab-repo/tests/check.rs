@@ -11,7 +11,7 @@ use reliab_repo::error::Error;
 use reliab_repo::event::Silent;
 use reliab_repo::id::ObjectId;
 use reliab_repo::repository::Repository;
-use reliab_repo::restore::{Skipped, check, restore};
+use reliab_repo::restore::{Overwrite, RestoreOptions, Skipped, check, restore};
 use reliab_repo::storage::Storage;
 use reliab_testkit::engine::{
     back_up, find, local, options, read_back, restore_all, restore_options, restored_at, verify_all,
@@ -302,4 +302,32 @@ fn a_restore_that_is_stopped_leaves_no_half_file() {
     let stopped = restore(&repository, &snapshot, &options, &StopEarly::default());
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     assert!(!restored_at(&lab.path("target"), &lab.path("source")).join("large").exists());
+}
+
+#[test]
+fn a_dry_run_of_a_restore_refuses_what_the_run_would() {
+    let lab = Lab::new();
+    fs::write(lab.path("source/file"), "one").unwrap();
+    let id = lab.back_up().stored.id;
+    let repository = Repository::open(lab.storage()).unwrap();
+    let snapshot = find(&repository, id).unwrap();
+    let mut dry = restore_options(&lab.path("target"));
+    dry.dry_run = true;
+    let refused = |options: &RestoreOptions| {
+        restore(&repository, &snapshot, options, &Silent)
+            .map(|report| report.files)
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(refused(&dry), Ok(1));
+    assert!(!lab.path("target").exists(), "a dry run writes nothing");
+    fs::create_dir(lab.path("target")).unwrap();
+    assert_eq!(refused(&dry), Ok(1));
+    fs::write(lab.path("target/in the way"), "").unwrap();
+    let real = RestoreOptions { dry_run: false, ..dry.clone() };
+    assert!(refused(&real).is_err());
+    assert_eq!(refused(&dry), refused(&real));
+    let over = RestoreOptions { overwrite: Some(Overwrite::Never), ..dry.clone() };
+    assert_eq!(refused(&over), Ok(1));
+    let file = RestoreOptions { target: lab.path("source/file"), ..dry };
+    assert!(refused(&file).is_err());
 }

@@ -6,8 +6,8 @@ mod man;
 use std::process::ExitCode;
 
 use clap::{Args, FromArgMatches, Subcommand};
-use reliab_backup::Global;
-use reliab_common::exit::JOB_EXIT_HELP;
+use reliab_common::app::{Global, refuse};
+use reliab_common::exit::{Exit, JOB_EXIT_HELP};
 use reliab_common::ui::Ui;
 
 /// Every command, in the order of the help.
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Ok((global, Command::Backup(command))) => reliab_backup::run_command(command, &global),
         Ok((global, Command::Completions(args))) => told(args.run(&mut Ui::new(global.ui()))),
         Ok((global, Command::Man(args))) => told(args.run(&mut Ui::new(global.ui()))),
-        Err(error) => reliab_backup::app::refuse(&named(), &error),
+        Err(error) => refuse::<Exit>(&named(), &error),
     }
 }
 

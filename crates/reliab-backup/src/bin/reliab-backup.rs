@@ -1,5 +1,5 @@
 //! `reliab backup` as a binary of its own.
 
 fn main() -> std::process::ExitCode {
-    reliab_backup::main_of::<reliab_backup::backup::Args>("reliab-backup")
+    reliab_common::app::main_of::<reliab_backup::backup::Args>("reliab-backup")
 }

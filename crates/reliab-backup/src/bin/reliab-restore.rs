@@ -1,5 +1,5 @@
 //! `reliab restore` as a binary of its own.
 
 fn main() -> std::process::ExitCode {
-    reliab_backup::main_of::<reliab_backup::restore::Args>("reliab-restore")
+    reliab_common::app::main_of::<reliab_backup::restore::Args>("reliab-restore")
 }

@@ -1,5 +1,5 @@
 //! `reliab verify` as a binary of its own.
 
 fn main() -> std::process::ExitCode {
-    reliab_backup::main_of::<reliab_backup::verify::Args>("reliab-verify")
+    reliab_common::app::main_of::<reliab_backup::verify::Args>("reliab-verify")
 }

@@ -56,6 +56,7 @@ pub fn check(
             privileged,
             exact: options.overwrite.is_none(),
             linked: HashMap::new(),
+            places: HashMap::new(),
         };
         let wanted = manifest.by_ref().filter(|item| selection.wants(&item.entry));
         comparison.run(wanted, walk, &walk_root, &jobs, events)
@@ -97,6 +98,16 @@ struct Comparison<'a> {
     exact: bool,
     /// What became of inodes with several names: the first name, device and inode now, and names still to come.
     linked: HashMap<(u64, u64), Linked>,
+    /// Files with several names as they are now, by device and inode.
+    places: HashMap<(u64, u64), Place>,
+}
+
+/// A restored file of which more names may come.
+struct Place {
+    path: Vec<u8>,
+    /// Which file of the snapshot it is; `None` for one with a single name.
+    file: Option<(u64, u64)>,
+    left: u64,
 }
 
 /// The first restored name of a file with several.
@@ -209,9 +220,11 @@ impl Comparison<'_> {
         if entry.is_dir() || kind_of(&entry.kind) != status.kind {
             return None;
         }
+        let file = entry.meta.links.map(|links| (links.device, entry.meta.inode));
+        let merged = self.is_merged(entry, status, file);
         let Some(Links { count, device }) = entry.meta.links else {
             let shared = self.exact && status.links > 1;
-            return shared.then(|| "it is another name of a file that it was not".to_owned());
+            return merged.or(shared.then(|| "it is another name of a file that it was not".to_owned()));
         };
         let key = (device, entry.meta.inode);
         let place = (status.device, status.inode);
@@ -220,7 +233,7 @@ impl Comparison<'_> {
                 let linked = Linked { path: entry.path.clone(), place, left: count - 1 };
                 self.linked.insert(key, linked);
             }
-            return None;
+            return merged;
         };
         let differs =
             (first.place != place).then(|| format!("it is not the same file as {}", escape(&first.path)));
@@ -228,7 +241,25 @@ impl Comparison<'_> {
         if first.left == 0 {
             self.linked.remove(&key);
         }
-        differs
+        differs.or(merged)
+    }
+
+    /// What is wrong with a name of a file that has other names, which are another file in the snapshot.
+    fn is_merged(&mut self, entry: &Entry, status: &Status, file: Option<(u64, u64)>) -> Option<String> {
+        if status.links < 2 {
+            return None;
+        }
+        let at = (status.device, status.inode);
+        let first = Place { path: entry.path.clone(), file, left: status.links };
+        let place = self.places.entry(at).or_insert(first);
+        let is_first = place.path == entry.path;
+        let merged = (!is_first && (file.is_none() || place.file != file))
+            .then(|| format!("it is the same file as {}, which it was not", escape(&place.path)));
+        place.left -= 1;
+        if place.left == 0 {
+            self.places.remove(&at);
+        }
+        merged
     }
 }
 

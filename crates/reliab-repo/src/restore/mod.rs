@@ -4,6 +4,7 @@
 //! A window of entries is planned while the one before it is written.
 
 mod check;
+mod linked;
 mod plan;
 mod target;
 mod write;
@@ -94,6 +95,7 @@ pub fn restore(
     let selection = Selection::new(options)?;
     let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
     if options.dry_run {
+        require_room(options)?;
         return Ok(plan::count(manifest, &selection));
     }
     let fresh = prepare_target(options)?;
@@ -115,8 +117,17 @@ fn nothing_there(snapshot: &StoredSnapshot, options: &RestoreOptions) -> Error {
 fn prepare_target(options: &RestoreOptions) -> Result<bool> {
     let path = &options.target;
     std::fs::create_dir_all(path).map_err(Error::local("create", path))?;
-    let mut entries = std::fs::read_dir(path).map_err(Error::local("list", path))?;
-    let empty = entries.next().is_none();
+    require_room(options)
+}
+
+/// Refuses a target that is in the way; true if it is empty or absent.
+fn require_room(options: &RestoreOptions) -> Result<bool> {
+    let path = &options.target;
+    let empty = match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(Error::local("list", path)(error)),
+    };
     if !empty && options.overwrite.is_none() {
         let reason =
             "it is not empty; name an empty or new folder, or say what to do with --overwrite".to_owned();

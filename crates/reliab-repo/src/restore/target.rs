@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, Meta, Xattr};
+use crate::id::Digest;
 use crate::walk::{Status, open_beneath, raw_stat};
 
 /// A folder opened once; all paths are resolved beneath it, following no links.
@@ -214,6 +215,28 @@ impl Target {
             Err(Errno::NOENT) => Ok(None),
             Err(other) => Err(other),
         }
+    }
+
+    /// True if a regular file stands at a path that is as a restore of this entry would make it, its time apart.
+    ///
+    /// What cannot be read counts as another file.
+    pub(super) fn is_same_file(&self, path: &[u8], entry: &Entry) -> bool {
+        let Kind::File(content) = &entry.kind else { return false };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = open_beneath(&self.root, path, flags) else { return false };
+        let Ok(status) = rustix::fs::fstat(&file).map(|stat| Status::new(&stat)) else { return false };
+        let meta = &entry.meta;
+        let is_owned = !self.privileged || (status.uid, status.gid) == (meta.uid, meta.gid);
+        if status.kind != FileType::RegularFile
+            || status.size != content.size
+            || status.mode != self.mode(meta).as_raw_mode()
+            || !is_owned
+        {
+            return false;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let read = hasher.update_reader(std::fs::File::from(file)).is_ok();
+        read && Digest(*hasher.finalize().as_bytes()) == content.digest
     }
 
     fn kind_of(&self, path: &[u8], last: &mut Parent) -> std::result::Result<Option<FileType>, Errno> {

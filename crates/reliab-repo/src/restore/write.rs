@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::io::Errno;
 
+use super::linked::{Keeping, LinkedFiles, Making};
 use super::plan::{Groups, SmallFile, record_of};
 use super::target::{Parent, Refused, Target};
 use super::{Overwrite, RestoreOptions, RestoreReport, Selection, Skipped, skipped_gap};
@@ -15,7 +16,7 @@ use crate::blob::BlobReader;
 use crate::content::{Part, parts_of};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::format::entry::{Content, Data, Entry, Kind, Links};
+use crate::format::entry::{Content, Data, Entry, Kind};
 use crate::format::escape::escape;
 use crate::format::order;
 use crate::format::table::BlobKind;
@@ -122,6 +123,15 @@ impl Shared<'_> {
         }
     }
 
+    /// Tells that a file was restored apart from one that was kept, of which it should be another name.
+    fn apart(&self, path: &[u8], kept: &[u8]) {
+        let reason = format!(
+            "it is a file of its own now: {} was kept, and is not what the snapshot has under both names",
+            escape(kept)
+        );
+        self.events.warning(std::path::Path::new(escape(path).as_ref()), &reason);
+    }
+
     /// Notes attributes that the target did not take.
     fn attributes(&self, path: &[u8], refused: Refused) {
         for (name, errno) in refused {
@@ -208,8 +218,7 @@ struct Planner<'a> {
     before: Option<(Arc<Window>, Finish)>,
     /// Folders around the current entry, outermost first.
     open_dirs: Vec<Entry>,
-    /// First names of files with several, and how many names are still to come.
-    linked: HashMap<(u64, u64), (Vec<u8>, u64)>,
+    linked: LinkedFiles,
     parent: Parent,
 }
 
@@ -217,6 +226,8 @@ struct Planner<'a> {
 #[derive(Default)]
 struct Finish {
     links: Vec<SecondName>,
+    /// Kept files, and names that were made and become names of them.
+    joins: Vec<(Vec<u8>, Vec<u8>)>,
     /// Folders whose content is complete, innermost first.
     dirs: Vec<Entry>,
 }
@@ -241,7 +252,7 @@ impl<'a> Planner<'a> {
             finish: Finish::default(),
             before: None,
             open_dirs: Vec::new(),
-            linked: HashMap::new(),
+            linked: LinkedFiles::new(overwrite == Some(Overwrite::Never)),
             parent: Parent::default(),
         }
     }
@@ -286,12 +297,18 @@ impl<'a> Planner<'a> {
         }
         if standing == Standing::Keep {
             self.report.kept += 1;
+            self.keep_name(&item.entry);
             return Ok(());
         }
         let replace = standing == Standing::Replace;
-        if let Some(first) = self.first_name(&item.entry) {
-            self.finish.links.push(SecondName { first, entry: item.entry, replace });
-            return Ok(());
+        let target = self.shared.target;
+        match self.linked.made(&item.entry, |kept| target.is_same_file(kept, &item.entry)) {
+            Making::Link(first) => {
+                self.finish.links.push(SecondName { first, entry: item.entry, replace });
+                return Ok(());
+            }
+            Making::Apart(kept) => self.shared.apart(&item.entry.path, &kept),
+            Making::Content => {}
         }
         if let Kind::File(content) = &item.entry.kind {
             let content = content.clone();
@@ -356,22 +373,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The path at which this entry's inode was restored before, if it was.
-    fn first_name(&mut self, entry: &Entry) -> Option<Vec<u8>> {
-        let Links { count, device } = entry.meta.links?;
-        let key = (device, entry.meta.inode);
-        if let Some((first, left)) = self.linked.get_mut(&key) {
-            let first = first.clone();
-            *left -= 1;
-            if *left == 0 {
-                self.linked.remove(&key);
+    /// Names that were made become names of one that is kept, if that is what the snapshot has.
+    fn keep_name(&mut self, entry: &Entry) {
+        let target = self.shared.target;
+        match self.linked.kept(entry, |kept| target.is_same_file(kept, entry)) {
+            Keeping::Alone => {}
+            Keeping::Join(made) => {
+                self.finish.joins.extend(made.into_iter().map(|made| (entry.path.clone(), made)));
             }
-            return Some(first);
+            Keeping::Apart(made) => self.shared.apart(&made, &entry.path),
         }
-        if count > 1 {
-            self.linked.insert(key, (entry.path.clone(), count - 1));
-        }
-        None
     }
 
     fn plan_file(
@@ -473,6 +484,13 @@ impl<'a> Planner<'a> {
                 Err(errno) => self.shared.refused(second, errno),
             }
         }
+        for (kept, made) in finish.joins {
+            // What could not be made has been told.
+            let is_there = target.status(&made, &mut self.parent).is_ok_and(|found| found.is_some());
+            if is_there && let Err(errno) = link(target, &kept, &made, true, &mut self.parent) {
+                self.shared.refused(&made, errno);
+            }
+        }
         for dir in finish.dirs {
             // The top folder is the target itself, which a restore of `.` gives its times and mode, too.
             match target.stamp_path(&dir, &dir.path, &mut self.parent) {
@@ -485,7 +503,7 @@ impl<'a> Planner<'a> {
 
 impl Finish {
     fn len(&self) -> usize {
-        self.links.len() + self.dirs.len()
+        self.links.len() + self.joins.len() + self.dirs.len()
     }
 }
 

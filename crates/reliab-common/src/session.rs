@@ -1,25 +1,28 @@
 //! What a run of a command knows of its surroundings.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use reliab_common::clock::{Clock, SystemClock};
-use reliab_common::config::Config;
-use reliab_common::exit::Exit;
-use reliab_common::lock::{JobLock, LockError};
-use reliab_common::paths::{self, Env};
-use reliab_common::record::{Recorder, RunRecord};
-use reliab_common::signal::Stop;
-use reliab_common::ui::Ui;
 use serde_json::{Value, json};
 
 use crate::app::Global;
-use crate::failure::{Failure, plain};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::exit::Ending;
+use crate::fact::Facts;
+use crate::failure::{ErrorTable, Failure, plain};
+use crate::lock::{JobLock, LockError};
+use crate::paths::{self, Env};
+use crate::record::{Recorder, RunRecord};
+use crate::signal::Stop;
+use crate::ui::Ui;
 
 /// The configuration, the environment and the options that every command has.
 pub struct Session {
     /// Name of the command.
     pub name: &'static str,
+    /// What is said about the errors of its engine.
+    pub errors: &'static ErrorTable,
     /// The configuration file's content.
     pub config: Config,
     /// The environment.
@@ -30,50 +33,65 @@ pub struct Session {
     pub clock: SystemClock,
 }
 
-/// How a job ended, with the figures for its record.
-pub(crate) struct Outcome {
-    pub exit: Exit,
+/// How a run ended, with what goes into its record.
+pub struct Outcome<E> {
+    /// How it ended.
+    pub exit: E,
+    /// What the tool measured, as JSON.
     pub figures: Value,
+    /// Check results and samples for the state.
+    pub facts: Facts,
+}
+
+impl<E: Ending> Outcome<E> {
+    /// A run that leaves nothing but its own record.
+    pub fn new(exit: E, figures: Value) -> Self {
+        Self { exit, figures, facts: Facts::default() }
+    }
 }
 
 /// A run that is being recorded and can be stopped.
-pub(crate) struct Job<'a> {
+pub struct Job<'a> {
+    /// What the run knows of its surroundings.
     pub session: &'a Session,
+    /// Where it is recorded.
     pub recorder: &'a Recorder,
+    /// Set when a signal asks the run to end.
     pub stop: Stop,
 }
 
 impl Session {
     /// Reads the configuration.
-    pub fn open(name: &'static str, global: &Global) -> anyhow::Result<Self> {
+    pub fn open(name: &'static str, errors: &'static ErrorTable, global: &Global) -> anyhow::Result<Self> {
         let env = Env::of_process();
         let cwd = std::env::current_dir().context("cannot tell the working folder")?;
         let config = Config::load(global.config.as_deref(), &env, &cwd)?;
-        Ok(Self { name, config, env, global: global.clone(), clock: SystemClock })
+        Ok(Self { name, errors, config, env, global: global.clone(), clock: SystemClock })
     }
 
     /// The folder of what can be made again; a temporary one where there is no other.
-    pub(crate) fn cache_dir(&self) -> PathBuf {
+    pub fn cache_dir(&self) -> PathBuf {
         paths::cache_dir(self.global.cache_dir.as_deref(), &self.env)
             .unwrap_or_else(|_| std::env::temp_dir().join("reliab-cache"))
     }
 
     /// Does a job, stoppable by signals, and records how it went.
-    pub(crate) fn record(
+    pub fn record<E: Ending>(
         &self,
         job: &str,
         ui: &mut Ui,
-        act: impl FnOnce(&Job<'_>, &mut Ui) -> anyhow::Result<Outcome>,
-    ) -> anyhow::Result<Exit> {
+        act: impl FnOnce(&Job<'_>, &mut Ui) -> anyhow::Result<Outcome<E>>,
+    ) -> anyhow::Result<E> {
         let recorder = self.recorder(ui);
         let stop = Stop::on_signals().context("cannot listen for signals")?;
         let run = RunRecord::start(&recorder, self.name, job, &self.clock);
         let result = act(&Job { session: self, recorder: &recorder, stop }, ui);
         let finished = match &result {
-            Ok(outcome) => run.finish(outcome.exit, &outcome.figures),
+            Ok(outcome) => run.finish(outcome.exit, &outcome.figures, &outcome.facts),
             Err(error) => {
-                let failure = Failure::of(error);
-                run.finish(failure.exit, &json!({ "error": failure.text }))
+                let failure = Failure::of(error, self.errors);
+                let figures = json!({ "error": failure.text });
+                run.finish(E::failed(failure.exit), &figures, &Facts::default())
             }
         };
         if let Err(error) = finished {
@@ -82,6 +100,7 @@ impl Session {
         result.map(|outcome| outcome.exit)
     }
 
+    /// Opens the state, and warns where nothing can be recorded.
     fn recorder(&self, ui: &mut Ui) -> Recorder {
         match paths::state_dir(self.global.state_dir.as_deref(), &self.env) {
             Ok(dir) => {
@@ -99,7 +118,7 @@ impl Session {
     }
 
     /// Takes the lock of a job; where no lock can be kept the job goes on without.
-    pub(crate) fn lock(&self, name: &str, ui: &mut Ui) -> anyhow::Result<Option<JobLock>> {
+    pub fn lock(&self, name: &str, ui: &mut Ui) -> anyhow::Result<Option<JobLock>> {
         let Ok(dir) = paths::state_dir(self.global.state_dir.as_deref(), &self.env) else { return Ok(None) };
         match JobLock::acquire(&dir, name, &self.clock as &dyn Clock) {
             Ok(lock) => Ok(Some(lock)),
@@ -110,15 +129,6 @@ impl Session {
             }
         }
     }
-
-    /// The repository that an option, the environment or the configuration names.
-    pub(crate) fn repository(&self, explicit: Option<&Path>) -> PathBuf {
-        let from_env = || self.env.var("RELIAB_REPOSITORY").map(PathBuf::from);
-        explicit
-            .map(Path::to_owned)
-            .or_else(from_env)
-            .unwrap_or_else(|| self.config.backup.repository.clone())
-    }
 }
 
 /// Warns of an error that does not stop the run.
@@ -128,6 +138,6 @@ fn warn_of(ui: &mut Ui, consequence: &str, error: &anyhow::Error) {
 }
 
 /// The number of threads to use where nobody says.
-pub(crate) fn threads(explicit: Option<std::num::NonZeroUsize>) -> usize {
+pub fn threads(explicit: Option<std::num::NonZeroUsize>) -> usize {
     explicit.or_else(|| std::thread::available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
 }

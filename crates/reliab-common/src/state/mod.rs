@@ -1,5 +1,7 @@
 //! The state file: facts that tools write and status and alerts read.
 
+mod schema;
+
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -7,34 +9,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use thiserror::Error;
+
+use schema::MIGRATIONS;
 
 /// The file's name in the state folder.
 const FILE: &str = "state.db";
 /// How long to wait for another tool's transaction.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Step N makes version N + 1 of the schema of version N. Steps that were released never change.
-const MIGRATIONS: &[&str] = &["
-    CREATE TABLE run (
-        id      INTEGER PRIMARY KEY,
-        tool    TEXT NOT NULL,
-        job     TEXT NOT NULL,
-        started INTEGER NOT NULL, -- nanoseconds since 1970, UTC
-        ended   INTEGER,          -- likewise; this and the next three are NULL until the run ends
-        outcome TEXT,
-        exit    INTEGER,
-        figures TEXT,             -- JSON
-        pid     INTEGER NOT NULL,
-        host    TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX run_by_tool ON run (tool, started);
-    CREATE TABLE cursor (
-        name  TEXT PRIMARY KEY,
-        value TEXT NOT NULL
-    ) STRICT;
-"];
 
 /// The state file cannot be used.
 #[derive(Debug, Error)]
@@ -105,13 +89,36 @@ impl State {
         self.with(|db| db.execute(sql, [name, value])).map(drop)
     }
 
-    /// Lets `act` use the database; its error gets the file's path.
-    pub(crate) fn with<T>(
-        &self,
-        act: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StateError> {
+    /// Lets `act` read the database; its error gets the file's path.
+    pub fn with<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StateError> {
         act(&self.db).map_err(|source| StateError::Database { path: self.path.clone(), source })
     }
+
+    /// Lets `act` change the database in one durable transaction, or not at all.
+    pub fn write<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StateError> {
+        self.with(|db| {
+            // Immediate: a transaction that reads first could otherwise be refused without waiting.
+            let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+            let result = act(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A time as the state has it, in nanoseconds since 1970; one after the year 2262 is kept as that.
+pub fn nanos(time: DateTime<Utc>) -> i64 {
+    time.timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+/// The time of what [`nanos`] gave.
+pub fn time(nanos: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_nanos(nanos)
 }
 
 /// What came of opening a database.
@@ -208,7 +215,7 @@ mod tests {
             assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
         }
         let pragma = |name| state.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!(pragma("user_version"), 1);
+        assert_eq!(pragma("user_version"), version_of(MIGRATIONS));
         assert_eq!(pragma("synchronous"), 2);
         let journal: String = state.db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(journal, "wal");
@@ -235,9 +242,10 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         let error = State::open(dir.path()).unwrap_err().to_string();
         let expected = format!(
-            "the state file {} has version 7, and this reliab knows versions up to 1: \
+            "the state file {} has version 7, and this reliab knows versions up to {}: \
              use the newer reliab, or another folder with --state-dir",
-            path.display()
+            path.display(),
+            version_of(MIGRATIONS)
         );
         assert_eq!(error, expected);
         assert_eq!(std::fs::read(&path).unwrap(), before);

@@ -1,64 +1,29 @@
-//! The one configuration file of all tools.
+//! The one configuration file of all tools: how it is found and read; a module for each section.
+
+pub mod backup;
+pub mod schedule;
+mod values;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, Unexpected};
 use thiserror::Error;
 
 use crate::paths::Env;
-use crate::units;
+
+pub use backup::Backup;
+pub use schedule::{Schedule, ScheduledJob};
 
 /// The configuration; every part has a default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What is backed up, to where and how.
     pub backup: Backup,
-}
-
-/// The section `[backup]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "the section [backup]")]
-pub struct Backup {
-    /// The files and folders to back up.
-    pub sources: Vec<PathBuf>,
-    /// The folder of the repository.
-    pub repository: PathBuf,
-    /// Patterns of what to leave out, as in `.gitignore`.
-    pub exclude: Vec<String>,
-    /// Whether to leave out folders with a `CACHEDIR.TAG`.
-    pub exclude_caches: bool,
-    /// Files of more than this many bytes are left out; in the file, a size such as `"2GiB"`.
-    #[serde(deserialize_with = "size")]
-    pub exclude_larger_than: Option<u64>,
-    /// Whether to stay on the file systems of the sources.
-    pub one_file_system: bool,
-    /// The zstd level, 1 to 19.
-    #[serde(deserialize_with = "level")]
-    pub compression: i32,
-    /// The host name of the snapshots, in place of the machine's.
-    pub host: Option<String>,
-    /// Tags of the snapshots.
-    pub tags: Vec<String>,
-}
-
-impl Default for Backup {
-    fn default() -> Self {
-        Self {
-            sources: vec!["data".into()],
-            repository: "backups".into(),
-            exclude: Vec::new(),
-            exclude_caches: false,
-            exclude_larger_than: None,
-            one_file_system: false,
-            compression: 3,
-            host: None,
-            tags: Vec::new(),
-        }
-    }
+    /// Which jobs timers start, and when one is late.
+    pub schedule: Schedule,
 }
 
 /// The configuration cannot be used.
@@ -137,17 +102,6 @@ fn position(text: &[u8], offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    units::parse_bytes(&text).map(Some).map_err(D::Error::custom)
-}
-
-fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
-    let level = i32::deserialize(deserializer)?;
-    let wrong = || D::Error::invalid_value(Unexpected::Signed(level.into()), &"a level between 1 and 19");
-    (1..=19).contains(&level).then_some(level).ok_or_else(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,13 +143,13 @@ mod tests {
             host: Some("web1".into()),
             tags: vec!["nightly".into()],
         };
-        assert_eq!(parse(text).unwrap(), Config { backup: expected });
+        assert_eq!(parse(text).unwrap(), Config { backup: expected, ..Config::default() });
     }
 
     #[test]
     fn errors_give_file_line_column_and_reason() {
         let check = |text, expected: &str| assert_eq!(parse(text).unwrap_err().to_string(), expected);
-        check("\n\n[backups]\n", "reliab.toml:3:2: unknown key `backups`, expected `backup`");
+        check("\n\n[backups]\n", "reliab.toml:3:2: unknown key `backups`, expected `backup` or `schedule`");
         check(
             "[backup]\nsource = [\"data\"]\n",
             "reliab.toml:2:1: unknown key `source`, expected one of `sources`, `repository`, `exclude`, \

@@ -3,32 +3,54 @@
 use std::error::Error as StdError;
 use std::io;
 
-use reliab_common::config::ConfigError;
-use reliab_common::exit::Exit;
-use reliab_common::lock::LockError;
-use reliab_common::paths::NoFolder;
-use reliab_common::units::UnitError;
-use reliab_repo::error::Error;
+use crate::config::ConfigError;
+use crate::exit::Exit;
+use crate::lock::LockError;
+use crate::paths::NoFolder;
+use crate::units::UnitError;
 
 /// An option, an argument or the configuration asks for what cannot be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// What a tool says about the errors of its own engine, one link of a chain at a time.
+///
+/// Each function answers `None` for an error that it does not know.
+#[derive(Clone, Copy)]
+pub struct ErrorTable {
+    /// The exit.
+    pub exit: fn(&(dyn StdError + 'static)) -> Option<Exit>,
+    /// The text, where it is not the error's own.
+    pub part: fn(&(dyn StdError + 'static)) -> Option<String>,
+    /// What to do about it.
+    pub next_step: fn(&(dyn StdError + 'static)) -> Option<&'static str>,
+}
+
+impl ErrorTable {
+    /// Knows nothing but what all tools have in common.
+    pub const COMMON: Self = Self { exit: |_| None, part: |_| None, next_step: |_| None };
+}
+
 /// An error, ready to be told.
-pub(crate) struct Failure {
+pub struct Failure {
+    /// How the run ends.
     pub exit: Exit,
+    /// The error and its causes in one line, with the next step.
     pub text: String,
 }
 
 impl Failure {
     /// The exit code and the text of an error with all its causes.
-    pub fn of(error: &anyhow::Error) -> Self {
+    pub fn of(error: &anyhow::Error, table: &ErrorTable) -> Self {
         let is_usage = error.is::<UsageError>();
+        let exit_of = |link| (table.exit)(link).or_else(|| common_exit(link));
         let exit = if is_usage { Some(Exit::Usage) } else { error.chain().find_map(exit_of) };
         let exit = exit.unwrap_or(Exit::Failed);
+        let part = |link| (table.part)(link).unwrap_or_else(|| plain(link));
         let mut text = error.chain().map(part).collect::<Vec<_>>().join(": ");
-        if let Some(step) = error.chain().find_map(next_step) {
+        let step_of = |link| (table.next_step)(link).or_else(|| common_step(link));
+        if let Some(step) = error.chain().find_map(step_of) {
             text.push_str("; ");
             text.push_str(step);
         }
@@ -36,25 +58,20 @@ impl Failure {
     }
 }
 
-/// One link of the chain; the engine's read after "cannot".
-fn part(error: &(dyn StdError + 'static)) -> String {
-    if error.is::<Error>() { format!("cannot {error}") } else { plain(error) }
-}
-
 /// The text of an error without the number of the system's error, which says nothing to most people.
-pub(crate) fn plain(error: &(dyn StdError + 'static)) -> String {
+pub fn plain(error: &(dyn StdError + 'static)) -> String {
     without_number(&error.to_string()).to_owned()
 }
 
 /// A text that may end with a system's error, without that error's number.
-pub(crate) fn without_number(text: &str) -> &str {
+pub fn without_number(text: &str) -> &str {
     match text.rfind(" (os error ") {
         Some(at) if text.ends_with(')') => &text[..at],
         _ => text,
     }
 }
 
-fn exit_of(error: &(dyn StdError + 'static)) -> Option<Exit> {
+fn common_exit(error: &(dyn StdError + 'static)) -> Option<Exit> {
     let is_usage = error.is::<UsageError>()
         || error.is::<ConfigError>()
         || error.is::<UnitError>()
@@ -62,40 +79,14 @@ fn exit_of(error: &(dyn StdError + 'static)) -> Option<Exit> {
     if is_usage {
         return Some(Exit::Usage);
     }
-    if let Some(error) = error.downcast_ref::<Error>() {
-        return Some(exit_of_engine(error));
-    }
     match error.downcast_ref::<LockError>()? {
         LockError::Held { .. } => Some(Exit::Locked),
         LockError::Io { .. } => Some(Exit::Failed),
     }
 }
 
-fn exit_of_engine(error: &Error) -> Exit {
-    match error {
-        Error::NoRepository { .. }
-        | Error::NotARepository { .. }
-        | Error::NoSnapshot { .. }
-        | Error::Usage { .. }
-        | Error::Target { .. } => Exit::Usage,
-        Error::Damaged { .. } | Error::MissingBlob(_) => Exit::Damaged,
-        Error::Storage { .. } if error.is_damage() => Exit::Damaged,
-        Error::Storage { .. }
-        | Error::Local { .. }
-        | Error::Source { .. }
-        | Error::Unsupported { .. }
-        | Error::Interrupted
-        | Error::Panicked => Exit::Failed,
-    }
-}
-
 /// What to do about an error whose text does not say it.
-fn next_step(error: &(dyn StdError + 'static)) -> Option<&'static str> {
-    if let Some(error) = error.downcast_ref::<Error>()
-        && error.is_damage()
-    {
-        return Some("`reliab verify` lists what is damaged and what it hits");
-    }
+fn common_step(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(LockError::Held { .. }) = error.downcast_ref() {
         return Some("wait for it to end, or stop it");
     }

@@ -1,0 +1,153 @@
+//! Files with several names: what a restore over existing files makes of them, and what a check sees.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use reliab_repo::event::Events;
+use reliab_repo::repository::Repository;
+use reliab_repo::restore::{Overwrite, RestoreOptions, Skipped, check, restore};
+use reliab_testkit::engine::{back_up, find, local, restore_options, restored_at};
+use reliab_testkit::tree::Scratch;
+
+/// Keeps what it is warned of.
+#[derive(Default)]
+struct Warned(Mutex<Vec<String>>);
+
+impl Events for Warned {
+    fn warning(&self, path: &Path, message: &str) {
+        self.0.lock().unwrap().push(format!("{}: {message}", path.display()));
+    }
+}
+
+/// A snapshot of a tree, restored, changed and restored again.
+struct Lab {
+    scratch: Scratch,
+    options: RestoreOptions,
+}
+
+impl Lab {
+    fn new(plant: impl FnOnce(&Path)) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let source = scratch.path().join("source");
+        fs::create_dir(&source).unwrap();
+        plant(&source);
+        let storage = local(&scratch.path().join("repo"));
+        back_up(&storage, &source, &scratch.path().join("cache")).unwrap();
+        let options = restore_options(&scratch.path().join("target"));
+        Self { scratch, options }
+    }
+
+    fn top(&self) -> PathBuf {
+        restored_at(&self.options.target, &self.scratch.path().join("source"))
+    }
+
+    /// Restores what is not there, and gives the warnings.
+    fn restore(&self, overwrite: Option<Overwrite>) -> Vec<String> {
+        let repository = Repository::open(local(&self.scratch.path().join("repo"))).unwrap();
+        let snapshot = repository.snapshots().unwrap().find("latest").unwrap().clone();
+        let warned = Warned::default();
+        let options = RestoreOptions { overwrite, ..self.options.clone() };
+        let report = restore(&repository, &snapshot, &options, &warned).unwrap();
+        assert_eq!(report.skipped, vec![]);
+        warned.0.into_inner().unwrap()
+    }
+
+    fn check(&self, overwrite: Option<Overwrite>) -> Vec<Skipped> {
+        let repository = Repository::open(local(&self.scratch.path().join("repo"))).unwrap();
+        let id = repository.snapshots().unwrap().find("latest").unwrap().id;
+        let snapshot = find(&repository, id).unwrap();
+        let options = RestoreOptions { overwrite, ..self.options.clone() };
+        check(&repository, &snapshot, &options, &reliab_repo::event::Silent).unwrap()
+    }
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap().ino()
+}
+
+/// Three names of one file, small or large.
+fn three_names(source: &Path, len: usize) {
+    fs::write(source.join("a"), vec![7; len]).unwrap();
+    fs::hard_link(source.join("a"), source.join("b")).unwrap();
+    fs::hard_link(source.join("a"), source.join("c")).unwrap();
+}
+
+#[test]
+fn names_that_are_missing_become_names_of_the_one_that_was_kept() {
+    for len in [100, 3_000_000] {
+        let lab = Lab::new(|source| three_names(source, len));
+        lab.restore(None);
+        for kept in ["a", "b", "c"] {
+            let before = inode(&lab.top().join(kept));
+            for gone in ["a", "b", "c"].iter().filter(|name| **name != kept) {
+                fs::remove_file(lab.top().join(gone)).unwrap();
+            }
+            assert_eq!(lab.restore(Some(Overwrite::Never)), Vec::<String>::new());
+            let now = ["a", "b", "c"].map(|name| inode(&lab.top().join(name)));
+            assert_eq!(now, [before; 3], "{kept} of {len} bytes was kept");
+        }
+        assert_eq!(fs::read_dir(lab.top()).unwrap().count(), 3, "nothing is left over");
+    }
+}
+
+#[test]
+fn names_of_a_file_that_was_kept_and_is_another_are_restored_apart_and_that_is_told() {
+    let changes: [&dyn Fn(&Path); 3] = [
+        &|kept| fs::write(kept, "changed").unwrap(),
+        &|kept| fs::write(kept, vec![8; 100]).unwrap(),
+        &|kept| fs::set_permissions(kept, fs::Permissions::from_mode(0o604)).unwrap(),
+    ];
+    for change in changes {
+        for kept in ["a", "b", "c"] {
+            let lab = Lab::new(|source| three_names(source, 100));
+            lab.restore(None);
+            let others: Vec<_> = ["a", "b", "c"].into_iter().filter(|name| *name != kept).collect();
+            for gone in &others {
+                fs::remove_file(lab.top().join(gone)).unwrap();
+            }
+            let kept = lab.top().join(kept);
+            change(&kept);
+            let (before, content) = (inode(&kept), fs::read(&kept).unwrap());
+            let told = lab.restore(Some(Overwrite::Never));
+            assert!(told.len() == 1 && told[0].contains("a file of its own"), "{told:?}");
+            assert_eq!((inode(&kept), fs::read(&kept).unwrap()), (before, content));
+            let [one, other] = [others[0], others[1]].map(|name| lab.top().join(name));
+            assert_eq!(fs::read(&one).unwrap(), vec![7; 100]);
+            assert_eq!(inode(&one), inode(&other), "the rest is still one file");
+            assert_ne!(inode(&one), before);
+        }
+    }
+}
+
+#[test]
+fn files_that_became_one_are_noticed() {
+    for overwrite in [None, Some(Overwrite::Always)] {
+        let lab = Lab::new(|source| {
+            for (first, second) in [("a", "b"), ("c", "d")] {
+                fs::write(source.join(first), "the same").unwrap();
+                fs::hard_link(source.join(first), source.join(second)).unwrap();
+            }
+            fs::write(source.join("e"), "the same").unwrap();
+            let time = fs::metadata(source.join("a")).unwrap().modified().unwrap();
+            for name in ["c", "e"] {
+                fs::File::options().write(true).open(source.join(name)).unwrap().set_modified(time).unwrap();
+            }
+        });
+        lab.restore(None);
+        assert_eq!(lab.check(overwrite), vec![]);
+        let folder = fs::File::open(lab.top()).unwrap();
+        let time = folder.metadata().unwrap().modified().unwrap();
+        for name in ["c", "d", "e"] {
+            fs::remove_file(lab.top().join(name)).unwrap();
+            fs::hard_link(lab.top().join("a"), lab.top().join(name)).unwrap();
+        }
+        folder.set_modified(time).unwrap();
+        let found = lab.check(overwrite);
+        let names: Vec<_> = found.iter().map(|found| found.path.rsplit('/').next().unwrap()).collect();
+        assert_eq!(names, ["c", "d", "e"], "{found:?}");
+        assert!(found.iter().all(|found| found.reason.contains("which it was not")), "{found:?}");
+    }
+}

@@ -1,0 +1,673 @@
+//! Damaged repositories and stopped runs: what `recover.sh` brings back, what it names as lost, and what it never does.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use reliab_testkit::damage::Damage;
+use reliab_testkit::generator::Generator;
+use reliab_testkit::scan::{ItemKind, Scan, differences, scan};
+use reliab_testkit::tree::{Scratch, set_mode, set_mtime};
+use serde_json::Value;
+
+/// A shell and the only folder on its PATH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shell {
+    /// dash with mawk, and nothing but the tools that the script may use.
+    Dash,
+    /// busybox for everything but zstd.
+    Busybox,
+}
+
+const SHELLS: [Shell; 2] = [Shell::Dash, Shell::Busybox];
+
+/// What the script may use, besides awk and a shell.
+const TOOLS: &str = "zstd tar sort sed dd head tail tr fold find xargs sha256sum stat ls cat mkdir rmdir rm mv cp ln \
+                     chmod chown touch id wc mkfifo mknod setfattr";
+
+impl Shell {
+    fn command(self, place: &Path) -> Command {
+        let bin = place.join(format!("bin-{self:?}"));
+        let mut command = Command::new(bin.join("sh"));
+        command.env_clear().env("PATH", bin).current_dir(place).stdin(Stdio::null());
+        command
+    }
+
+    fn install(self, place: &Path) {
+        let bin = place.join(format!("bin-{self:?}"));
+        fs::create_dir(&bin).unwrap();
+        match self {
+            Self::Dash => {
+                link(&bin, "dash", "sh");
+                link(&bin, "mawk", "awk");
+                TOOLS.split_whitespace().for_each(|tool| link(&bin, tool, tool));
+            }
+            Self::Busybox => {
+                succeed(Command::new("busybox").args(["--install", "-s"]).arg(&bin));
+                link(&bin, "zstd", "zstd");
+            }
+        }
+    }
+}
+
+/// Links a tool of this machine into a folder.
+fn link(bin: &Path, tool: &str, name: &str) {
+    let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+    let found = folders.iter().map(|folder| Path::new(folder).join(tool)).find(|path| path.exists());
+    symlink(found.unwrap(), bin.join(name)).unwrap();
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A blob and where it lies.
+#[derive(Clone, Debug)]
+struct Blob {
+    kind: String,
+    id: String,
+    pack: PathBuf,
+    at: usize,
+    len: usize,
+}
+
+/// A page of a layer, and the paths for which it is asked.
+#[derive(Debug)]
+struct Page {
+    layer: usize,
+    id: String,
+    first: String,
+    next: Option<String>,
+}
+
+/// What the latest snapshot says of a path.
+#[derive(Debug)]
+struct Entry {
+    layer: usize,
+    /// The blobs without which it is lost.
+    needs: BTreeSet<String>,
+}
+
+/// A repository of two snapshots, the second an overlay, and what is known of it without reliab and without the script.
+struct Lab {
+    scratch: Scratch,
+    blobs: Vec<Blob>,
+    layers: Vec<String>,
+    pages: Vec<Page>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Lab {
+    /// `large` more bytes of incompressible data: 32 MiB fill a pack.
+    fn new(large: usize) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let place = scratch.path();
+        SHELLS.iter().for_each(|shell| shell.install(place));
+        tree(&place.join("data"), large);
+        back_up(place);
+        change(&place.join("data"));
+        back_up(place);
+        let mut lab = Self {
+            scratch,
+            blobs: Vec::new(),
+            layers: Vec::new(),
+            pages: Vec::new(),
+            entries: BTreeMap::new(),
+        };
+        lab.read();
+        lab
+    }
+
+    fn place(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.place().join("backups")
+    }
+
+    fn read(&mut self) {
+        for pack in files_below(&self.repo().join("packs")) {
+            self.blobs.extend(table(&pack));
+        }
+        let mut snapshots: Vec<Value> = files_below(&self.repo().join("snapshots"))
+            .iter()
+            .map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap())
+            .collect();
+        snapshots.sort_by_key(|snapshot| snapshot["time"].as_str().unwrap().to_owned());
+        let latest = snapshots.last().unwrap()["layers"].as_array().unwrap();
+        self.layers = latest.iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+        for layer in 0..self.layers.len() {
+            self.read_layer(layer);
+        }
+        assert_eq!(self.layers.len(), 2);
+    }
+
+    fn read_layer(&mut self, layer: usize) {
+        let list = self.content(&self.layers[layer]);
+        let rows: Vec<Vec<&str>> = list.lines().map(|line| line.splitn(3, ' ').collect()).collect();
+        for (number, row) in rows.iter().enumerate() {
+            let next = rows.get(number + 1).map(|next| next[2].to_owned());
+            self.pages.push(Page { layer, id: row[0].to_owned(), first: row[2].to_owned(), next });
+            self.read_page(layer, &self.content(row[0]));
+        }
+    }
+
+    fn read_page(&mut self, layer: usize, text: &str) {
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let head = lines.next().unwrap();
+        for entry in lines {
+            let path = entry["path"].as_str().unwrap().to_owned();
+            match entry["type"].as_str().unwrap() {
+                "gone" => drop(self.entries.remove(&path)),
+                "gone-tree" => {
+                    let below = format!("{path}/");
+                    self.entries.retain(|other, _| *other != path && !other.starts_with(&below));
+                }
+                _ => drop(self.entries.insert(path, Entry { layer, needs: needs(&head, &entry) })),
+            }
+        }
+    }
+
+    fn blob(&self, id: &str) -> &Blob {
+        self.blobs.iter().find(|blob| blob.id == id).unwrap()
+    }
+
+    /// A blob's bytes, as text.
+    fn content(&self, id: &str) -> String {
+        let blob = self.blob(id);
+        let frame = self.place().join("frame");
+        fs::write(&frame, &fs::read(&blob.pack).unwrap()[blob.at..blob.at + blob.len]).unwrap();
+        let output = Command::new("zstd").args(["-dc"]).arg(&frame).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The first blob of a kind that the latest snapshot needs.
+    fn needed(&self, kind: &str) -> &Blob {
+        let is_needed = |blob: &&Blob| {
+            blob.kind == kind
+                && (kind == "head" || self.entries.values().any(|entry| entry.needs.contains(&blob.id)))
+        };
+        self.blobs.iter().find(is_needed).unwrap()
+    }
+
+    /// Paths that need one of these blobs.
+    fn users_of(&self, is_lost: impl Fn(&Blob) -> bool) -> BTreeSet<String> {
+        let lost: BTreeSet<&str> =
+            self.blobs.iter().filter(|blob| is_lost(blob)).map(|blob| &blob.id[..]).collect();
+        let needs_one = |entry: &Entry| entry.needs.iter().any(|id| lost.contains(&id[..]));
+        self.entries.iter().filter(|(_, entry)| needs_one(entry)).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Paths of which a page, or one that it covers, has the last word.
+    fn told_by(&self, page: &Page) -> BTreeSet<String> {
+        let is_told = |path: &str, entry: &Entry| {
+            let key = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+            entry.layer <= page.layer
+                && key(path) >= key(&page.first)
+                && page.next.as_ref().is_none_or(|next| key(path) < key(next))
+        };
+        self.entries
+            .iter()
+            .filter(|(path, entry)| is_told(path, entry))
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    /// Runs the repository's own script.
+    fn run(&self, shell: Shell, args: &[&str]) -> Outcome {
+        let mut command = shell.command(self.place());
+        Outcome::of(command.arg("backups/recover.sh").args(args))
+    }
+
+    /// What was restored is what was backed up, less what is lost; nothing else is there.
+    fn is_restored(&self, target: &str, lost: &BTreeSet<String>, what: &str) {
+        self.is_restored_but(target, lost, what, |_| ());
+    }
+
+    fn is_restored_but(&self, target: &str, lost: &BTreeSet<String>, what: &str, forget: fn(&mut Scan)) {
+        let target = self.place().join(target);
+        let names: Vec<_> = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["data"], "{what}");
+        let is_lost = |path: &[u8]| {
+            let path = if path.is_empty() { "data".to_owned() } else { format!("data/{}", escaped(path)) };
+            lost.contains(&path)
+        };
+        let (mut expected, mut found) =
+            (scan(&self.place().join("data")).unwrap(), scan(&target.join("data")).unwrap());
+        for tree in [&mut expected, &mut found] {
+            // Times come back to the second.
+            tree.values_mut().for_each(|item| item.mtime.1 = 0);
+            forget(tree);
+        }
+        for (path, item) in &found {
+            // A folder of which nothing is known any more is there for what lies below it.
+            assert!(!is_lost(path) || item.kind == ItemKind::Dir, "{what}: {path:?}");
+        }
+        expected.retain(|path, _| !is_lost(path));
+        found.retain(|path, _| !is_lost(path));
+        assert!(expected.len() > 10, "{what}");
+        assert_eq!(differences(&expected, &found), Vec::<String>::new(), "{what}");
+        fs::remove_dir_all(target).unwrap();
+    }
+
+    /// Nothing is written without --keep-going, and all that would be lost is told; with it, the rest is restored.
+    fn loses(&self, shell: Shell, options: &[&str], lost: &BTreeSet<String>, what: &str) {
+        let what = format!("{what}, {shell:?}");
+        assert!(!lost.is_empty(), "{what}");
+        let refused = self.run(shell, &[options, &["restore", "out"]].concat());
+        assert_eq!(refused.code, Some(4), "{what}: {}", refused.stderr);
+        assert!(!self.place().join("out").exists(), "{what}");
+        let count = format!("{} paths cannot be restored", lost.len());
+        assert!(refused.stderr.contains(&count), "{what}: {count}: {}", refused.stderr);
+        let told = refused.lost();
+        assert!(told.len() >= lost.len().min(20), "{what}: {}", refused.stderr);
+        assert!(told.iter().all(|path| lost.contains(path) || path == "... and more"), "{what}: {told:?}");
+        let kept = self.run(shell, &[options, &["restore", "--keep-going", "out"]].concat());
+        assert_eq!(kept.code, Some(4), "{what}: {}", kept.stderr);
+        assert_eq!(&kept.lost(), lost, "{what}: {}", kept.stderr);
+        self.is_restored("out", lost, &what);
+    }
+
+    /// Nothing is lost: all is restored, and the script says so.
+    fn loses_nothing(&self, shell: Shell, options: &[&str], what: &str) {
+        let what = format!("{what}, {shell:?}");
+        let outcome = self.run(shell, &[options, &["restore", "out"]].concat());
+        assert_eq!(outcome.code, Some(0), "{what}: {}", outcome.stderr);
+        assert!(outcome.stderr.ends_with("done: everything is in out\n"), "{what}: {}", outcome.stderr);
+        self.is_restored("out", &BTreeSet::new(), &what);
+    }
+}
+
+/// What a run of the script came to.
+struct Outcome {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Outcome {
+    fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let outcome = Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) };
+        for line in outcome.stdout.lines().chain(outcome.stderr.lines()) {
+            // Words with a slash are paths, of whatever length.
+            let words: Vec<_> = line.split(' ').filter(|word| !word.contains('/')).collect();
+            assert!(words.join(" ").len() <= 80 || line.starts_with("lost: "), "a long line: {line}");
+        }
+        outcome
+    }
+
+    /// Paths of "lost: ..." lines.
+    fn lost(&self) -> BTreeSet<String> {
+        let lines = self.stdout.lines().chain(self.stderr.lines());
+        lines.filter_map(|line| line.strip_prefix("lost: ")).map(str::to_owned).collect()
+    }
+}
+
+/// Does something while a file is damaged.
+fn while_damaged(path: &Path, damage: &Damage, test: impl FnOnce()) {
+    let whole = fs::read(path).unwrap();
+    damage.apply_to(path).unwrap();
+    test();
+    fs::write(path, whole).unwrap();
+}
+
+fn while_flipped(blob: &Blob, test: impl FnOnce()) {
+    while_damaged(&blob.pack, &Damage::FlipAt(blob.at + blob.len / 2), test);
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+/// The table at the end of a pack, as docs/format.md describes it.
+fn table(pack: &Path) -> Vec<Blob> {
+    let bytes = fs::read(pack).unwrap();
+    let (rest, end) = bytes.split_at(bytes.len() - 15);
+    let length = std::str::from_utf8(end).unwrap().trim_end().strip_prefix("table ").unwrap();
+    let length = usize::from_str_radix(length, 16).unwrap();
+    let mut at = 0;
+    let lines = std::str::from_utf8(&rest[rest.len() - length..]).unwrap().lines();
+    let blob = |line: &str| {
+        let word: Vec<_> = line.split(' ').collect();
+        let len = word[2].parse().unwrap();
+        let blob = Blob { kind: word[0].into(), id: word[1].into(), pack: pack.into(), at, len };
+        at += len;
+        blob
+    };
+    lines.map(blob).collect()
+}
+
+/// The blobs with the content of a file, and what else has bytes outside of the pages.
+fn needs(head: &Value, entry: &Value) -> BTreeSet<String> {
+    let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+    let blob = |value: &Value| head["blobs"][number(value)].as_str().unwrap().to_owned();
+    if entry["type"] != "file" {
+        return BTreeSet::new();
+    }
+    let record = entry.get("at").map(|at| blob(&at[0]));
+    let list = |key: &str| entry.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let chunks = list("chunks").iter().map(blob).collect::<Vec<_>>();
+    let extents = list("extents").iter().map(|extent| blob(&extent[0])).collect::<Vec<_>>();
+    record.into_iter().chain(chunks).chain(extents).collect()
+}
+
+/// A path as pages have it.
+fn escaped(path: &[u8]) -> String {
+    let escape = |byte: &u8| match byte {
+        0..=31 | 127.. | b'"' | b'%' | b'\\' => format!("%{byte:02X}"),
+        _ => char::from(*byte).to_string(),
+    };
+    path.iter().map(escape).collect()
+}
+
+/// Files for several bundles and several pages, large ones, and everything that needs no bytes.
+fn tree(data: &Path, large: usize) {
+    let mut generator = Generator::new(21);
+    fs::create_dir_all(data.join("many")).unwrap();
+    fs::create_dir(data.join("other")).unwrap();
+    for number in 0..1500 {
+        fs::write(data.join(format!("many/{number:04}")), generator.bytes(number * 3)).unwrap();
+    }
+    fs::write(data.join("database"), generator.bytes(5 << 20)).unwrap();
+    fs::write(data.join("a large file"), generator.bytes(large)).unwrap();
+    for number in 0..20 {
+        fs::write(data.join(format!("other/{number}")), generator.bytes(400_000)).unwrap();
+    }
+    fs::hard_link(data.join("other/3"), data.join("other/third")).unwrap();
+    fs::hard_link(data.join("database"), data.join("other/same database")).unwrap();
+    fs::write(data.join("other/new\nline and \"%41\""), "odd").unwrap();
+    symlink("other", data.join("symlink")).unwrap();
+    succeed(Command::new("mkfifo").arg(data.join("pipe")));
+    set_mode(&data.join("other"), 0o2750).unwrap();
+    set_mode(&data.join("other/5"), 0o4711).unwrap();
+    set_mtime(&data.join("other"), 1_400_000_000, 0).unwrap();
+    set_mtime(&data.join("symlink"), 1_300_000_000, 0).unwrap();
+}
+
+/// An overlay: bytes changed in place, a new file, a renamed one, one that is gone, another mode.
+fn change(data: &Path) {
+    let mut database = fs::read(data.join("database")).unwrap();
+    database[3 << 20..(3 << 20) + 100].fill(7);
+    // In place, so that the other name sees it.
+    fs::write(data.join("database"), database).unwrap();
+    fs::write(data.join("many/0700"), "changed").unwrap();
+    fs::rename(data.join("other/7"), data.join("other/renamed")).unwrap();
+    fs::remove_file(data.join("many/0900")).unwrap();
+    set_mode(&data.join("many/1000"), 0o600).unwrap();
+}
+
+fn back_up(place: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reliab"));
+    command.args(["backup", "data", "--quiet"]).current_dir(place);
+    succeed(
+        command.env("RELIAB_STATE_DIR", place.join("state")).env("RELIAB_CACHE_DIR", place.join("cache")),
+    );
+}
+
+#[test]
+fn a_flipped_byte_in_data_costs_the_files_that_need_it() {
+    let lab = Lab::new(0);
+    for kind in ["bundle", "chunk", "patch"] {
+        let blob = lab.needed(kind);
+        let lost = lab.users_of(|other| other.id == blob.id);
+        while_flipped(blob, || {
+            for shell in SHELLS {
+                lab.loses(shell, &[], &lost, kind);
+            }
+            lab.loses(Shell::Dash, &["--no-check"], &lost, kind);
+        });
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_a_head_costs_nothing_because_the_page_says_the_same() {
+    let lab = Lab::new(0);
+    while_flipped(lab.needed("head"), || {
+        for shell in SHELLS {
+            lab.loses_nothing(shell, &[], "head");
+        }
+    });
+}
+
+#[test]
+fn a_flipped_byte_in_a_page_costs_what_the_page_tells() {
+    let lab = Lab::new(0);
+    let base = lab.pages.iter().filter(|page| page.layer == 0).count();
+    assert!(base > 2, "{:?}", lab.pages);
+    for page in [&lab.pages[1], &lab.pages[base - 1], lab.pages.last().unwrap()] {
+        let lost = lab.told_by(page);
+        assert!(!lost.is_empty());
+        while_flipped(lab.blob(&page.id), || {
+            for shell in SHELLS {
+                let refused = lab.run(shell, &["restore", "out"]);
+                let kept = lab.run(shell, &["restore", "--keep-going", "kept"]);
+                for outcome in [&refused, &kept] {
+                    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+                    let range = match &page.next {
+                        Some(next) => format!("    {}\n  to before\n    {next}\n", page.first),
+                        None => format!("    {}\n  to the end\n", page.first),
+                    };
+                    assert!(outcome.stderr.contains(&range), "{range}{}", outcome.stderr);
+                }
+                assert!(!lab.place().join("out").exists());
+                lab.is_restored("kept", &lost, &format!("{shell:?}, {page:?}"));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_a_list_costs_the_snapshots_that_need_it() {
+    let lab = Lab::new(0);
+    let overlay = lab.blob(&lab.layers[1]);
+    while_flipped(overlay, || {
+        for shell in SHELLS {
+            let outcome = lab.run(shell, &["restore", "--keep-going", "out"]);
+            assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("all of the snapshot would be lost"), "{}", outcome.stderr);
+            assert!(!lab.place().join("out").exists());
+            // The other snapshot does without it.
+            let listed = lab.run(shell, &["list"]);
+            let older = listed.stdout.split(' ').next().unwrap().to_owned();
+            let outcome = lab.run(shell, &["restore", &older, "older"]);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            assert_eq!(fs::read(lab.place().join("older/data/many/0900")).unwrap().len(), 2700);
+            fs::remove_dir_all(lab.place().join("older")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_truncated_or_deleted_pack_costs_what_was_in_it() {
+    let lab = Lab::new(40 << 20);
+    let has_manifest = |pack: &Path| lab.blobs.iter().any(|blob| blob.pack == pack && blob.kind == "list");
+    let packs: BTreeSet<&PathBuf> = lab.blobs.iter().map(|blob| &blob.pack).collect();
+    let pack = *packs.iter().find(|pack| !has_manifest(pack)).unwrap();
+    let inside: Vec<&Blob> = lab.blobs.iter().filter(|blob| blob.pack == *pack).collect();
+    // Where a frame ends, so that zstd sees nothing wrong in what is left.
+    let cut = inside[inside.len() / 2].at;
+    let left = fs::read(pack).unwrap()[..cut].to_vec();
+    let lost = lab.users_of(|blob| blob.pack == *pack && blob.at >= cut);
+    while_damaged(pack, &Damage::Replace(left), || {
+        for shell in SHELLS {
+            lab.loses(shell, &[], &lost, "truncated");
+        }
+        lab.loses(Shell::Dash, &["--no-check"], &lost, "truncated, not checked");
+    });
+    let lost = lab.users_of(|blob| blob.pack == *pack);
+    while_damaged(pack, &Damage::Delete, || {
+        for shell in SHELLS {
+            lab.loses(shell, &[], &lost, "deleted");
+        }
+    });
+}
+
+#[test]
+fn a_lost_index_costs_nothing_and_hides_no_damage() {
+    let lab = Lab::new(0);
+    fs::remove_dir_all(lab.repo().join("index")).unwrap();
+    let blob = lab.needed("bundle");
+    let lost = lab.users_of(|other| other.id == blob.id);
+    for shell in SHELLS {
+        lab.loses_nothing(shell, &[], "no index");
+        while_flipped(blob, || lab.loses(shell, &[], &lost, "no index, and a bundle"));
+    }
+}
+
+#[test]
+fn damage_that_nobody_looked_for_is_found_by_zstd_even_without_a_checksum_tool() {
+    let lab = Lab::new(0);
+    fs::remove_file(lab.place().join("bin-Dash/sha256sum")).unwrap();
+    let blob = lab.needed("bundle");
+    let lost = lab.users_of(|other| other.id == blob.id);
+    lab.loses_nothing(Shell::Dash, &["--no-check"], "nothing is damaged");
+    while_flipped(blob, || lab.loses(Shell::Dash, &["--no-check"], &lost, "no sha256sum"));
+    let outcome = lab.run(Shell::Dash, &["restore", "out"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("neither sha256sum nor shasum is installed"), "{}", outcome.stderr);
+}
+
+#[test]
+fn check_names_what_is_damaged_or_missing() {
+    let lab = Lab::new(0);
+    let blob = lab.needed("bundle");
+    let name = |path: &Path| format!("  {}\n", path.strip_prefix(lab.repo()).unwrap().display());
+    for shell in SHELLS {
+        assert_eq!(lab.run(shell, &["check"]).code, Some(0));
+        while_flipped(blob, || {
+            let outcome = lab.run(shell, &["check"]);
+            assert_eq!((outcome.code, outcome.stdout), (Some(4), format!("damaged:\n{}", name(&blob.pack))));
+        });
+        while_damaged(&blob.pack, &Damage::Delete, || {
+            let outcome = lab.run(shell, &["check"]);
+            assert_eq!((outcome.code, outcome.stdout), (Some(4), format!("absent:\n{}", name(&blob.pack))));
+        });
+    }
+}
+
+#[test]
+fn who_is_not_root_gets_everything_but_the_owners() {
+    let lab = Lab::new(0);
+    let is_root = fs::metadata(lab.place()).unwrap().uid() == 0;
+    let nobody = 65_534;
+    let restore = |shell: Shell| {
+        let mut command = shell.command(lab.place());
+        command.args(["backups/recover.sh", "restore", "for-nobody/out"]);
+        if is_root {
+            command.uid(nobody).gid(nobody);
+        }
+        Outcome::of(&mut command)
+    };
+    fs::create_dir(lab.place().join("for-nobody")).unwrap();
+    if is_root {
+        set_mode(lab.place(), 0o755).unwrap();
+        std::os::unix::fs::chown(lab.place().join("for-nobody"), Some(nobody), Some(nobody)).unwrap();
+        for shell in SHELLS {
+            let outcome = restore(shell);
+            assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("you may not"), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("Run this as root"), "{}", outcome.stderr);
+        }
+        succeed(Command::new("chown").args(["-R", "65534:65534", "backups"]).current_dir(lab.place()));
+    }
+    for shell in SHELLS {
+        let outcome = restore(shell);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        lab.is_restored_but("for-nobody/out", &BTreeSet::new(), "not root", |tree| {
+            for item in tree.values_mut() {
+                item.owner = (0, 0);
+                // Who gives a file to himself takes these away.
+                item.mode &= 0o1777;
+            }
+        });
+    }
+}
+
+/// Puts a tar before the real one that does something after it has extracted.
+fn after_tar(lab: &Lab, shell: Shell, then: &str) {
+    let tar = lab.place().join(format!("bin-{shell:?}/tar"));
+    let real = fs::canonicalize(&tar).unwrap();
+    let real =
+        if shell == Shell::Busybox { format!("{} tar", real.display()) } else { real.display().to_string() };
+    fs::remove_file(&tar).unwrap();
+    let wrapper =
+        format!("#!/bin/sh\n{real} \"$@\"\ncode=$?\ncase $1 in\n-x*) {then} ;;\nesac\nexit $code\n");
+    fs::write(&tar, wrapper).unwrap();
+    set_mode(&tar, 0o755).unwrap();
+}
+
+#[test]
+fn a_file_that_came_out_short_never_gets_its_name() {
+    let lab = Lab::new(0);
+    for shell in SHELLS {
+        after_tar(&lab, shell, "[ ! -f data/other/5 ] || echo short >data/other/5");
+        let outcome = lab.run(shell, &["restore", "out"]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+        let lost = BTreeSet::from(["data/other/5".to_owned()]);
+        assert_eq!(outcome.lost(), lost, "{}", outcome.stderr);
+        lab.is_restored("out", &lost, "short");
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_leaves_nothing_under_its_name() {
+    let lab = Lab::new(0);
+    for shell in SHELLS {
+        after_tar(&lab, shell, "[ ! -d data ] || kill -TERM 0");
+        let mut command = shell.command(lab.place());
+        let target = format!("out-{shell:?}");
+        command.args(["backups/recover.sh", "restore", &target]).process_group(0);
+        let outcome = Outcome::of(&mut command);
+        assert_eq!(outcome.code, Some(143), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("recover.sh: interrupted"), "{}", outcome.stderr);
+        let names: Vec<_> =
+            fs::read_dir(lab.place().join(target)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(
+            matches!(&names[..], [name] if name.as_bytes().starts_with(b"recover-unfinished.")),
+            "{names:?}"
+        );
+        assert!(outcome.stderr.contains(names[0].to_str().unwrap()), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_in_narrow_lines() {
+    let lab = Lab::new(0);
+    let long = "0123456789abcdef".repeat(4);
+    let wrong: [(&[&str], i32); 9] = [
+        (&[], 2),
+        (&["unknown"], 2),
+        (&["--unknown"], 2),
+        (&["restore"], 2),
+        (&["check", "--no-check"], 2),
+        (&["list", "latest"], 2),
+        (&["restore", &long, "out"], 1),
+        (&["ls", &long, "data"], 1),
+        (&["restore", "out", "no/such/path"], 1),
+    ];
+    for shell in SHELLS {
+        assert_eq!(lab.run(shell, &["--help"]).code, Some(0));
+        for (args, code) in wrong {
+            let outcome = lab.run(shell, args);
+            assert_eq!(outcome.code, Some(code), "{args:?}: {}", outcome.stderr);
+            assert!(!lab.place().join("out").exists(), "{args:?}");
+        }
+    }
+}
