@@ -102,7 +102,13 @@ fn a_restored_tree_that_was_changed_is_told_from_the_snapshot() {
         fs::remove_file(top.join("c")).unwrap();
         fs::hard_link(top.join("a"), top.join("c")).unwrap();
     });
-    assert!(reasons(&found, "/c").contains(&"it is another name of a file that it was not"), "{found:?}");
+    assert!(reasons(&found, "/c")[0].starts_with("it is the same file as"), "{found:?}");
+
+    let found = lab.checked_after(id, |top| {
+        fs::remove_file(top.join("d")).unwrap();
+        fs::hard_link(top.join("e"), top.join("d")).unwrap();
+    });
+    assert!(reasons(&found, "/d").contains(&"it is another name of a file that it was not"), "{found:?}");
 }
 
 /// Sets an attribute; false where the file system has none.
@@ -330,4 +336,33 @@ fn a_dry_run_of_a_restore_refuses_what_the_run_would() {
     assert_eq!(refused(&over), Ok(1));
     let file = RestoreOptions { target: lab.path("source/file"), ..dry };
     assert!(refused(&file).is_err());
+}
+
+#[test]
+fn block_hashes_survive_a_run_that_is_refused() {
+    let lab = Lab::new();
+    let other = lab.path("other-source");
+    fs::create_dir(&other).unwrap();
+    let content = reliab_testkit::generator::Generator::new(6).bytes(9_000_000);
+    for path in [lab.path("source/changes"), other.join("goes")] {
+        fs::write(path, &content).unwrap();
+        // Not the same content twice: that would be stored once.
+        reliab_testkit::tree::flip_byte(&lab.path("source/changes"), 1000).unwrap();
+    }
+    let mut both = options(&lab.path("source"), &lab.path("cache"));
+    both.sources.push(other.clone());
+    let run = || {
+        let options = BackupOptions { time: chrono::Utc::now(), ..both.clone() };
+        backup(lab.storage(), &options, &Silent)
+    };
+    run().unwrap();
+    reliab_testkit::tree::flip_byte(&lab.path("source/changes"), 2_000_000).unwrap();
+    fs::rename(other.join("goes"), lab.path("aside")).unwrap();
+    assert!(matches!(run(), Err(Error::Source { .. })));
+    fs::rename(lab.path("aside"), other.join("goes")).unwrap();
+    for path in [lab.path("source/changes"), other.join("goes")] {
+        reliab_testkit::tree::flip_byte(&path, 3_000_000).unwrap();
+    }
+    let added = run().unwrap().stored.snapshot.stats.added_bytes;
+    assert!(added < 100_000, "{added} bytes were added: the blocks were not known");
 }

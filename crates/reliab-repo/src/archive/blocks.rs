@@ -106,16 +106,56 @@ impl BlocksWriter {
         self.attempt(|file| file.write_all(&hash));
     }
 
-    /// Says whose blocks they are and gives the file its name.
-    pub(super) fn finish(mut self, digest: Digest, size: u64) {
+    /// Says whose blocks they are; the file gets its name when the run is done.
+    pub(super) fn finish(mut self, digest: Digest, size: u64, changes: &mut BlockChanges) {
         let header = [&MAGIC[..], &digest.0, &size.to_le_bytes()].concat();
-        let (from, to) = (self.path.clone(), self.to.clone());
         self.attempt(|file| {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&header)?;
-            file.flush()?;
-            fs::rename(from, to)
+            file.flush()
         });
+        if self.file.take().is_some() {
+            changes.written.push((self.path, self.to));
+        }
+    }
+}
+
+/// What a run makes of the block hashes, once it is done.
+///
+/// Until then those of the parent stay: a run that is refused, fails or is stopped has no use for others, and the next
+/// one compares with the same parent.
+#[derive(Default)]
+pub(super) struct BlockChanges {
+    /// Temporary names and those they get.
+    written: Vec<(PathBuf, PathBuf)>,
+    gone: Vec<PathBuf>,
+}
+
+impl BlockChanges {
+    /// Forgets the blocks of a file that is gone.
+    pub(super) fn forget(&mut self, folder: &Path, path: &[u8]) {
+        self.gone.push(file_of(folder, path));
+    }
+
+    /// Puts the changes in place, after the snapshot was published.
+    pub(super) fn commit(mut self) {
+        for path in self.gone.drain(..) {
+            // It may never have had any; a leftover only takes room.
+            drop(fs::remove_file(path));
+        }
+        for (from, to) in self.written.drain(..) {
+            // Without them the next run stores chunks.
+            drop(fs::rename(from, to));
+        }
+    }
+}
+
+impl Drop for BlockChanges {
+    fn drop(&mut self) {
+        for (from, _) in &self.written {
+            // As above: a leftover only takes room, and is written over.
+            drop(fs::remove_file(from));
+        }
     }
 }
 
@@ -142,12 +182,6 @@ impl BlocksReader {
     }
 }
 
-/// Forgets the blocks of a file that is gone.
-pub(super) fn forget(folder: &Path, path: &[u8]) {
-    // It may never have had any; a leftover only takes room.
-    drop(fs::remove_file(file_of(folder, path)));
-}
-
 fn file_of(folder: &Path, path: &[u8]) -> PathBuf {
     folder.join(&blake3::hash(path).to_hex()[..32])
 }
@@ -158,18 +192,48 @@ mod tests {
 
     #[test]
     fn hashes_that_cannot_be_written_are_given_up() {
+        let mut changes = BlockChanges::default();
         let mut writer = BlocksWriter::create(Path::new("/dev/null/blocks"), b"a");
         writer.push([1; 16]);
-        writer.finish(Digest([2; 32]), 8192);
+        writer.finish(Digest([2; 32]), 8192, &mut changes);
         let folder = tempfile::tempdir().unwrap();
         // A full device takes what is buffered and fails when it is flushed.
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut writer = BlocksWriter::create(folder.path(), b"a");
         writer.file = Some(BufWriter::new(full));
         writer.push([1; 16]);
-        writer.finish(Digest([2; 32]), 8192);
+        writer.finish(Digest([2; 32]), 8192, &mut changes);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        changes.commit();
         assert!(BlocksReader::open(folder.path(), b"a", Digest([2; 32]), 8192).is_none());
+    }
+
+    #[test]
+    fn hashes_of_the_parent_stay_until_the_run_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &[u8], digest: u8, changes: &mut BlockChanges| {
+            let mut writer = BlocksWriter::create(folder.path(), name);
+            writer.push([digest; 16]);
+            writer.finish(Digest([digest; 32]), 8192, changes);
+        };
+        let has = |name: &[u8], digest: u8| {
+            BlocksReader::open(folder.path(), name, Digest([digest; 32]), 8192).is_some()
+        };
+        let mut changes = BlockChanges::default();
+        write(b"a", 1, &mut changes);
+        write(b"b", 2, &mut changes);
+        changes.commit();
+        let change = || {
+            let mut changes = BlockChanges::default();
+            write(b"a", 3, &mut changes);
+            changes.forget(folder.path(), b"b");
+            changes
+        };
+        drop(change());
+        assert!(has(b"a", 1) && has(b"b", 2) && !has(b"a", 3));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+        change().commit();
+        assert!(has(b"a", 3) && !has(b"b", 2));
     }
 
     #[test]

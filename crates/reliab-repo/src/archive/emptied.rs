@@ -2,15 +2,24 @@
 
 use std::path::PathBuf;
 
+use super::SourceErrors;
 use super::parent::Parent;
 use crate::cache::{BlockRow, CacheWriter, CachedEntry};
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::order;
+use crate::format::snapshot::SourceError;
 use crate::walk::snapshot_path;
 
 /// Refuses the run if one of its sources holds no files now and held some in the parent.
-pub(super) fn refuse(sources: &[PathBuf], parent: Option<&Parent>, now: Option<&CacheWriter>) -> Result<()> {
+///
+/// Where something in it could not be read, that is the reason given.
+pub(super) fn refuse(
+    sources: &[PathBuf],
+    parent: Option<&Parent>,
+    now: Option<&CacheWriter>,
+    errors: &SourceErrors,
+) -> Result<()> {
     // Without a new cache nothing changed.
     let (Some(parent), Some(now)) = (parent, now) else { return Ok(()) };
     let old_blocks = &parent.cache.directory().blocks;
@@ -23,9 +32,14 @@ pub(super) fn refuse(sources: &[PathBuf], parent: Option<&Parent>, now: Option<&
         let read_old = |number: usize| parent.cache.read_block(&old_blocks[number]);
         let had = files_in(&root, old_blocks, read_old, u64::MAX)?;
         if had > 0 {
-            let reason = format!(
-                "it holds no files now, but had {had}; check that it is mounted, or use --allow-empty"
-            );
+            let reason = match errors.first_in(&root) {
+                Some(SourceError { path, error }) => {
+                    format!("none of its files can be read, but it had {had}; {path}: {error}")
+                }
+                None => format!(
+                    "it holds no files now, but had {had}; check that it is mounted, or use --allow-empty"
+                ),
+            };
             return Err(Error::Source { path: source.clone(), reason });
         }
     }

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::blocks::{self, BlocksWriter, TreeHasher};
+use super::blocks::{self, BlockChanges, BlocksWriter, TreeHasher};
 use super::file::OpenFile;
 use super::merge::Merge;
 use super::source::read_full;
@@ -51,13 +51,13 @@ impl FileHasher {
         }
     }
 
-    fn finish(self, size: u64) -> Digest {
+    fn finish(self, size: u64, changes: &mut BlockChanges) -> Digest {
         match self {
             Self::Plain(hasher) => Digest(*hasher.finalize().as_bytes()),
             Self::Blocks(tree, writer) => {
                 // Only files of many blocks are hashed so.
                 let digest = tree.digest().unwrap_or(Digest([0; 32]));
-                writer.finish(digest, size);
+                writer.finish(digest, size, changes);
                 digest
             }
         }
@@ -110,7 +110,9 @@ impl Merge<'_> {
         buffer.resize(window.max(buffer.len()), 0);
         let outcome = self.read_window(opened, map, &mut hasher, &mut buffer[..window]);
         self.store.scratch = buffer;
-        Ok(outcome?.map(|chunks| chunks.map(|chunks| (hasher.finish(opened.status.size), chunks))))
+        let size = opened.status.size;
+        let changes = &mut self.store.block_changes;
+        Ok(outcome?.map(|chunks| chunks.map(|chunks| (hasher.finish(size, changes), chunks))))
     }
 
     /// Slides a window of two largest chunks over the data.

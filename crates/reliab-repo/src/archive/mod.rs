@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::format::entry::Stamp;
 use crate::format::escape::escape;
+use crate::format::order;
 use crate::format::snapshot::{Snapshot, SourceError, Stats};
 use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
@@ -175,9 +176,10 @@ impl<'a> Job<'a> {
     fn publish(&self, merge: Merge<'_>, events: &dyn Events) -> Result<BackupReport> {
         let (mut store, parent, outcome) = merge.finish()?;
         if !self.options.allow_empty {
-            emptied::refuse(&self.options.sources, parent.as_ref(), store.finished_cache())?;
+            emptied::refuse(&self.options.sources, parent.as_ref(), store.finished_cache(), &store.errors)?;
         }
         let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
+        let block_changes = std::mem::take(&mut store.block_changes);
         let (added, cache, errors, mut stats, unreadable) = store.finish()?;
         for pack in self.repository.index().adopted() {
             // Its writer may have been killed between giving it its name and making the name durable.
@@ -192,6 +194,7 @@ impl<'a> Job<'a> {
         stats.layer_entries = layers.iter().map(|layer| layer.entries).collect();
         let list = layers.iter().map(|layer| layer.list).collect();
         let stored = self.repository.publish_snapshot(self.snapshot(parent.as_ref(), list, stats, errors))?;
+        block_changes.commit();
         if let Some(cache) = cache {
             let sparse = layers::sparse_bundles(self.repository, &cache);
             let to = self.cache.join(parent::CACHE_FILE);
@@ -264,5 +267,11 @@ impl SourceErrors {
         if self.kept.len() < ERRORS_MAX {
             self.kept.push(SourceError { path: escape(path).into_owned(), error: error.to_owned() });
         }
+    }
+
+    /// The first that was noted at or below a path of the snapshot.
+    fn first_in(&self, path: &[u8]) -> Option<&SourceError> {
+        let path = escape(path);
+        self.kept.iter().find(|kept| order::is_within(kept.path.as_bytes(), path.as_bytes()))
     }
 }

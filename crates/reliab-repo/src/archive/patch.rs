@@ -95,7 +95,7 @@ impl Merge<'_> {
             at += want as u64;
         }
         let Some(digest) = tree.digest() else { return Ok(None) };
-        writer.finish(digest, size);
+        writer.finish(digest, size, &mut self.store.block_changes);
         Ok(Some(Comparison { digest, changed }))
     }
 

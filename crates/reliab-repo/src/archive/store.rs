@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::blocks;
+use super::blocks::{self, BlockChanges};
 use super::bundle::OpenBlob;
 use super::source::Opener;
 use super::{BackupOptions, SourceErrors};
@@ -32,6 +32,8 @@ pub(super) struct Store<'a> {
     pub(super) chunker: Chunker,
     /// Reused for reading small files, and for large ones piece by piece.
     pub(super) scratch: Vec<u8>,
+    /// Block hashes that take effect when the run is done.
+    pub(super) block_changes: BlockChanges,
     folder: PathBuf,
     cache: Option<CacheWriter>,
     sink: PackSink,
@@ -66,6 +68,7 @@ impl<'a> Store<'a> {
             opener: Opener::default(),
             chunker: Chunker::new(repository.config().chunker),
             scratch: Vec::new(),
+            block_changes: BlockChanges::default(),
             folder: folder.to_owned(),
             cache: None,
             sink,
@@ -98,9 +101,10 @@ impl<'a> Store<'a> {
         self.folder.join("blocks")
     }
 
-    pub(super) fn forget_blocks(&self, entry: &Entry) {
+    pub(super) fn forget_blocks(&mut self, entry: &Entry) {
         if entry.size() >= blocks::MIN_SIZE {
-            blocks::forget(&self.blocks_folder(), &entry.path);
+            let folder = self.blocks_folder();
+            self.block_changes.forget(&folder, &entry.path);
         }
     }
 

@@ -196,7 +196,7 @@ impl Name {
     }
 }
 
-fn open_folder(root: &Root, below: &[u8]) -> Result<OwnedFd, Errno> {
+pub(super) fn open_folder(root: &Root, below: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let path = match (root.name.is_empty(), below.is_empty()) {
         (true, true) => b".".to_vec(),

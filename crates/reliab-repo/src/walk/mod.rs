@@ -267,6 +267,9 @@ fn open_root(given: &Path) -> Result<Root> {
             std::io::ErrorKind::NotFound => {
                 "it does not exist; check the path, or `sources` in the configuration".to_owned()
             }
+            std::io::ErrorKind::PermissionDenied => {
+                "permission denied; check its owner and mode, or run as another user".to_owned()
+            }
             _ => error.to_string(),
         };
         Error::Source { path: given.to_owned(), reason }
@@ -286,7 +289,13 @@ fn open_root(given: &Path) -> Result<Root> {
     let parent =
         rustix::fs::open(folder, flags, rustix::fs::Mode::empty()).map_err(|e| unreadable(e.into()))?;
     let stat = raw_stat(&parent, &name).map_err(|e| unreadable(e.into()))?;
-    Ok(Root { given: given.to_owned(), path, parent, name, devices: vec![Status::new(&stat).device] })
+    let status = Status::new(&stat);
+    let root = Root { given: given.to_owned(), path, parent, name, devices: vec![status.device] };
+    if status.kind == FileType::Directory {
+        // A folder that cannot be listed would look like one that is empty.
+        drop(listing::open_folder(&root, b"").map_err(|e| unreadable(e.into()))?);
+    }
+    Ok(root)
 }
 
 /// A source's path in the snapshot: as given, less leading `/` and `..`, and every `.`.
