@@ -1,0 +1,12 @@
+//! The section `[uplink]`: how a run tells that its own connection is down.
+
+use serde::Deserialize;
+
+/// The section `[uplink]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "the section [uplink]")]
+pub struct Uplink {
+    /// URLs, or `HOST:PORT` for a TCP connection, of what others keep up. They are asked when every probe of a run
+    /// fails; if they all fail too, the results are UNKNOWN.
+    pub references: Vec<String>,
+}
