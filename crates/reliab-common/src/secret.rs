@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use thiserror::Error;
 
 use crate::paths::Env;
@@ -38,13 +40,48 @@ impl fmt::Debug for Secret {
 /// Where a secret is, as the configuration says it: `{ file = "…" }` or `{ env = "…" }`.
 ///
 /// A relative file is looked for in `$CREDENTIALS_DIRECTORY` first (see systemd.exec(5)), then from the working folder.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase", expecting = "where the secret is: { file = \"…\" } or { env = \"…\" }")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// The content of this file, without the newline at its end.
     File(PathBuf),
     /// The value of this environment variable.
     Env(String),
+}
+
+/// The table that says where a secret is.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SourceTable {
+    File(PathBuf),
+    Env(String),
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+struct SourceVisitor;
+
+impl<'de> Visitor<'de> for SourceVisitor {
+    type Value = SecretSource;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("where the secret is: { file = \"…\" } or { env = \"…\" }")
+    }
+
+    /// A secret written into the configuration by mistake must not be shown in the error.
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretSource, E> {
+        Err(E::custom("a secret is not written here: say where it is, { file = \"…\" } or { env = \"…\" }"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {
+        Ok(match SourceTable::deserialize(MapAccessDeserializer::new(map))? {
+            SourceTable::File(path) => SecretSource::File(path),
+            SourceTable::Env(name) => SecretSource::Env(name),
+        })
+    }
 }
 
 /// A secret cannot be had.
@@ -170,6 +207,9 @@ mod tests {
         let parse = |text| toml::from_str::<Section>(text).map(|section| section.token);
         assert_eq!(parse("token = { file = \"/run/t\" }").unwrap(), SecretSource::File("/run/t".into()));
         assert_eq!(parse("token = { env = \"T\" }").unwrap(), SecretSource::Env("T".into()));
-        assert!(parse("token = \"hunter2\"").is_err());
+        let error = parse("token = \"hunter2\"").unwrap_err().to_string();
+        assert!(error.contains("a secret is not written here"), "{error}");
+        let error = error.lines().last().unwrap();
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! The one configuration file of all tools: how it is found and read; a module for each section.
 
 pub mod backup;
+pub mod channel;
 pub mod schedule;
 mod values;
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use crate::paths::Env;
 
 pub use backup::Backup;
+pub use channel::{Channel, Channels};
 pub use schedule::{Schedule, ScheduledJob};
 
 /// The configuration; every part has a default.
@@ -22,6 +24,8 @@ pub use schedule::{Schedule, ScheduledJob};
 pub struct Config {
     /// What is backed up, to where and how.
     pub backup: Backup,
+    /// Where alerts are sent.
+    pub channel: channel::Channels,
     /// Which jobs timers start, and when one is late.
     pub schedule: Schedule,
 }
