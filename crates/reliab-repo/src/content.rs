@@ -131,9 +131,7 @@ impl<'a> ContentReader<'a> {
         large: &Large,
         out: &mut HashingWriter<'_>,
     ) -> Result<()> {
-        let index = self.repository.index();
-        let len_of = |blob| index.find(&entry.blob(blob)).map(|place| place.len);
-        let parts = parts_of(large, content.size, len_of).map_err(|reason| damaged(entry, &reason))?;
+        let parts = self.parts(entry, content, large)?;
         let mut patches = Patches::default();
         let mut at = 0;
         self.bundle = None;
@@ -152,6 +150,33 @@ impl<'a> ContentReader<'a> {
             at = part.to + u64::from(part.len);
         }
         out.zeros(content.size - at)
+    }
+
+    /// Where the parts of a large file are; an error if they do not cover it, or lie outside their blobs.
+    fn parts(&self, entry: &ManifestEntry, content: &Content, large: &Large) -> Result<Vec<Part>> {
+        let index = self.repository.index();
+        let len_of = |blob| index.find(&entry.blob(blob)).map(|place| place.len);
+        let parts = parts_of(large, content.size, len_of).map_err(|reason| damaged(entry, &reason))?;
+        let is_inside = |part: &Part| {
+            let end = part.from.checked_add(part.len);
+            end.is_some_and(|end| len_of(part.blob).is_none_or(|len| end <= len))
+        };
+        if parts.iter().all(is_inside) {
+            Ok(parts)
+        } else {
+            Err(damaged(entry, "a part lies outside its blob"))
+        }
+    }
+
+    /// Checks that a file's parts cover it, without reading them.
+    pub fn check_parts(&self, entry: &ManifestEntry) -> Result<()> {
+        match &entry.entry.kind {
+            Kind::File(content) => match &content.data {
+                Data::Large(large) => self.parts(entry, content, large).map(drop),
+                Data::Record(_) => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Loads a chunk or a patch; patches are gone back to, so a few are kept.
@@ -197,7 +222,7 @@ impl HashingWriter<'_> {
     }
 
     fn zeros(&mut self, mut len: u64) -> Result<()> {
-        const ZEROS: [u8; 4096] = [0; 4096];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while len > 0 {
             let step = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
             self.write(&ZEROS[..step])?;

@@ -175,6 +175,11 @@ impl Index {
         self.places(id).find(|place| place.pack.present)
     }
 
+    /// A place of the blob in a pack that is there, where it is stored as this kind: a reader takes no other.
+    pub fn find_as(&self, kind: BlobKind, id: &BlobId) -> Option<BlobPlace<'_>> {
+        self.places(id).find(|place| place.pack.present && place.kind == kind)
+    }
+
     /// The kind under which a piece of a large file is stored.
     pub fn piece_kind(&self, id: &BlobId) -> BlobKind {
         let mut places = self.places(id).filter(|place| place.pack.present);

@@ -5,11 +5,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use reliab_repo::blob::BlobCompressor;
-use reliab_repo::event::Silent;
+use reliab_repo::error::Error;
+use reliab_repo::event::{Events, Silent};
 use reliab_repo::format::entry::{
     Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp,
 };
@@ -26,6 +28,17 @@ use reliab_repo::verify::{Level, VerifyOptions, verify};
 use reliab_testkit::engine::{local, restore_options};
 use reliab_testkit::scan::{Scan, differences, scan};
 use reliab_testkit::tree::Scratch;
+
+const VERIFY: VerifyOptions = VerifyOptions { level: Level::Data, sample: None, threads: 1 };
+
+/// Loses patience after a minute.
+struct Patience(Instant);
+
+impl Events for Patience {
+    fn stop_requested(&self) -> bool {
+        self.0.elapsed() > Duration::from_secs(60)
+    }
+}
 
 const EVIL: &[u8] = b"written by the enemy";
 
@@ -63,9 +76,8 @@ struct Enemy {
     /// A bundle with one record, of a file `../outside/evil`; and a chunk.
     bundle: BlobId,
     chunk: BlobId,
+    head: BlobId,
     layers: Vec<BlobId>,
-    /// How deep verify looks. Reading a hole of exabytes takes years, which is no mistake of the reader's.
-    verified: Level,
 }
 
 impl Enemy {
@@ -84,15 +96,16 @@ impl Enemy {
         record.resize(record.len() + padding(EVIL.len() as u64), 0);
         let bundle = pack.add(BlobKind::Bundle, &record);
         let chunk = pack.add(BlobKind::Chunk, &[7; 4096]);
-        Self { scratch, pack, bundle, chunk, layers: Vec::new(), verified: Level::Data }
+        let head = pack.add(BlobKind::Head, b"header blocks, which nothing but tar reads");
+        Self { scratch, pack, bundle, chunk, head, layers: Vec::new() }
     }
 
     /// Adds a layer of pages, each of which claims to begin with its first path.
     fn layer(&mut self, pages: &[Vec<Line>]) {
         let mut rows = Vec::new();
         for lines in pages {
-            let page =
-                Page { blobs: vec![self.bundle, self.chunk], names: Names::default(), lines: lines.clone() };
+            let blobs = vec![self.bundle, self.chunk, self.head];
+            let page = Page { blobs, names: Names::default(), lines: lines.clone() };
             let id = self.pack.add(BlobKind::Page, encode_page(&page).as_bytes());
             rows.push(ListRow { id, entries: lines.len() as u64, first: lines[0].path().to_vec() });
         }
@@ -137,8 +150,8 @@ impl Enemy {
         for overwrite in [Overwrite::IfChanged, Overwrite::Never, Overwrite::Always] {
             reports.push(self.restore(&repository, &stored, Some(overwrite), "target with links"));
         }
-        let options = VerifyOptions { level: self.verified, sample: None, threads: 1 };
-        drop(verify(Arc::clone(repository.storage()), &options, &Silent));
+        let report = verify(Arc::clone(repository.storage()), &VERIFY, &Patience(Instant::now()));
+        assert!(!matches!(report, Err(Error::Interrupted)), "verify takes as long as the enemy likes");
         assert_eq!(differences(&before, &self.world()), Vec::<String>::new());
         reports
     }
@@ -348,7 +361,7 @@ fn duplicates_and_disorder_are_survived() {
 
 #[test]
 fn sizes_and_offsets_that_cannot_be_are_refused() {
-    let large = |pieces, map| Data::Large(Large { head: 0, pieces, map });
+    let large = |pieces, map| Data::Large(Large { head: 2, pieces, map });
     let extent = |offset, len| Pieces::Extents(vec![Extent { blob: 1, offset, len }]);
     let tricks = [
         (20, Data::Record(Place { blob: 0, offset: u32::MAX })),
@@ -375,10 +388,69 @@ fn sizes_and_offsets_that_cannot_be_are_refused() {
         let mut enemy = Enemy::new();
         let content = Content { size, data: data.clone(), ..content() };
         enemy.layer(&[vec![file(b"a"), entry(b"b", Kind::File(content))]]);
-        enemy.verified = if size > 1 << 40 { Level::Packs } else { Level::Data };
         for report in enemy.stays_inside() {
             let silent = report.as_ref().is_ok_and(|report| report.skipped.is_empty() && report.kept == 0);
             assert!(!silent, "{size} {data:?}: restored without a word");
         }
     }
+}
+
+/// Keeps the paths that it is warned of, and loses patience after a minute.
+struct Warned(Patience, Mutex<Vec<PathBuf>>);
+
+impl Events for Warned {
+    fn warning(&self, path: &Path, _: &str) {
+        self.1.lock().unwrap().push(path.to_owned());
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.0.stop_requested()
+    }
+}
+
+/// A large file of one chunk, with a hole that fills it up to its size.
+fn sparse(path: &[u8], size: u64) -> Line {
+    let large = Large { head: 2, pieces: Pieces::Chunks(vec![1]), map: Some(vec![(0, 4096)]) };
+    entry(path, Kind::File(Content { size, data: Data::Large(large), ..content() }))
+}
+
+#[test]
+fn a_hole_of_any_length_takes_verify_no_longer_and_that_is_told() {
+    let mut enemy = Enemy::new();
+    enemy.layer(&[vec![sparse(b"a", 1 << 56), sparse(b"b", 1 << 55), sparse(b"small hole", 1 << 20)]]);
+    let (repository, _) = enemy.publish();
+    let warned = Warned(Patience(Instant::now()), Mutex::default());
+    let report = verify(Arc::clone(repository.storage()), &VERIFY, &warned).unwrap();
+    assert_eq!(warned.1.into_inner().unwrap(), [Path::new("a"), Path::new("b")]);
+    // Its digest is not that of its content.
+    let hit: Vec<_> = report.findings.iter().map(|finding| finding.object.as_str()).collect();
+    assert_eq!(hit, ["small hole"]);
+}
+
+#[test]
+fn a_copy_of_another_kind_is_no_copy() {
+    let mut enemy = Enemy::new();
+    let data = Data::Large(Large { head: 2, pieces: Pieces::Chunks(vec![1]), map: None });
+    let digest = Digest(*blake3::hash(&[7; 4096]).as_bytes());
+    let whole = Content { size: 4096, digest, data, was: None, restamp: false };
+    enemy.layer(&[vec![entry(b"a", Kind::File(whole))]]);
+    let (repository, stored) = enemy.publish();
+    let storage = Arc::clone(repository.storage());
+    assert_eq!(verify(Arc::clone(&storage), &VERIFY, &Silent).unwrap().findings, vec![]);
+    let first = storage.list("packs").unwrap().remove(0).key;
+    // The same bytes once more, as what no reader of this file takes.
+    let mut other = Pack::default();
+    other.add(BlobKind::Bundle, &[7; 4096]);
+    other.store(&storage);
+    let pack = enemy.scratch.path().join("repo").join(first);
+    let mut bytes = fs::read(&pack).unwrap();
+    // The second frame is the chunk's.
+    let magic = |(_, window): &(usize, &[u8])| *window == [0x28, 0xB5, 0x2F, 0xFD];
+    let frame = bytes.windows(4).enumerate().filter(magic).nth(1).unwrap().0;
+    bytes[frame] ^= 1;
+    fs::write(&pack, bytes).unwrap();
+    let repository = Repository::open(Arc::clone(&storage)).unwrap();
+    assert_eq!(enemy.restore(&repository, &stored, None, "target").unwrap().skipped.len(), 1);
+    let found = verify(storage, &VERIFY, &Silent).unwrap().findings;
+    assert!(found.len() == 1 && found[0].data_lost && found[0].paths == ["a"], "{found:?}");
 }
