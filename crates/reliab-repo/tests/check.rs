@@ -366,3 +366,48 @@ fn block_hashes_survive_a_run_that_is_refused() {
     let added = run().unwrap().stored.snapshot.stats.added_bytes;
     assert!(added < 100_000, "{added} bytes were added: the blocks were not known");
 }
+
+/// Keeps what it is warned of.
+#[derive(Default)]
+struct Warned(std::sync::Mutex<Vec<String>>);
+
+impl reliab_repo::event::Events for Warned {
+    fn warning(&self, path: &Path, message: &str) {
+        self.0.lock().unwrap().push(format!("{}: {message}", path.display()));
+    }
+}
+
+#[test]
+fn a_cache_that_fails_in_the_middle_costs_a_second_reading_and_shows_nowhere_else() {
+    let lab = Lab::new();
+    fs::write(lab.path("source/file"), "one").unwrap();
+    lab.back_up();
+    let mut generator = reliab_testkit::generator::Generator::new(8);
+    for number in 0..6000 {
+        fs::write(lab.path("source").join(format!("{number:06}")), generator.bytes(900)).unwrap();
+    }
+    drop(std::os::unix::net::UnixListener::bind(lab.path("source/!socket")).unwrap());
+    // Opens like a file, takes what is buffered, and is full at the first write.
+    let entries = walk_to(&lab.path("cache"), "entries");
+    std::os::unix::fs::symlink("/dev/full", entries.with_extension("new")).unwrap();
+    let run = |repo: &str, cache: &str| {
+        let warned = Warned::default();
+        let options = options(&lab.path("source"), &lab.path(cache));
+        let report = backup(local(&lab.path(repo)), &options, &warned).unwrap();
+        (report.stored, warned.0.into_inner().unwrap())
+    };
+    let (stored, warned) = run("repo", "cache");
+    let (control, control_warned) = run("control", "control-cache");
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(warned.iter().any(|told| told.contains("a temporary cache is used instead")), "{warned:?}");
+    assert!(warned.contains(&control_warned[0]), "of the socket: {warned:?}");
+    let (added, expected) = (&stored.snapshot.stats, &control.snapshot.stats);
+    // Bundles that the first attempt left open are stored anew.
+    let is_like = |a: u64, b: u64| a >= b - b / 10 && a <= b + b / 2;
+    assert!(is_like(added.added_bytes, expected.added_bytes), "{added:?}, not {expected:?}");
+    let now = scan(&lab.path("source")).unwrap();
+    let found = read_back(&lab.storage(), stored.id, &lab.path("source")).unwrap();
+    let differing = differences(&now, &found);
+    assert!(differing.len() == 1 && differing[0].contains("!socket"), "{differing:?}");
+    assert_eq!(verify_all(&lab.storage()).unwrap().findings, vec![]);
+}

@@ -7,6 +7,7 @@ mod file;
 mod large;
 mod layers;
 mod merge;
+mod once;
 mod parent;
 mod patch;
 mod source;
@@ -23,12 +24,14 @@ use crate::format::entry::Stamp;
 use crate::format::escape::escape;
 use crate::format::order;
 use crate::format::snapshot::{Snapshot, SourceError, Stats};
+use crate::format::table::PackTable;
 use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
 use crate::walk::{Filter, FilterOptions, Walk, open_roots};
 use merge::Merge;
+use once::Once;
 use parent::Parent;
 pub(crate) use source::{link_target, xattrs_at};
 use store::Store;
@@ -84,6 +87,7 @@ pub fn backup(
     let repository = Repository::open_or_create(Arc::clone(&storage), options.time)?;
     storage.sweep()?;
     let job = Job::new(&repository, options)?;
+    let events = &Once::new(events);
     let again = match job.run(events) {
         // Found while it was read: forget it, so that it is rebuilt, and begin again.
         Err(error) if parent::is_cache_damage(&error) => job.forget_cache(),
@@ -95,12 +99,16 @@ pub fn backup(
         other => return other,
     };
     // Opened anew, the repository knows the packs that the first attempt has published.
-    let repository = Repository::open(storage)?;
-    let job = match again {
-        Again::WithoutCache => Job::new(&repository, options)?,
-        Again::InScratch => Job::in_scratch(&repository, options, None)?,
+    let known = job.repository.index().adopted();
+    let again_from = Repository::open(storage)?;
+    let mut second = match again {
+        Again::WithoutCache => Job::new(&again_from, options)?,
+        Again::InScratch => Job::in_scratch(&again_from, options, None)?,
     };
-    job.run(events)
+    // What was there before this run, from one that was cut off, is nothing that it added.
+    let is_ours = |pack: &&PackTable| !known.iter().any(|known| known.id == pack.id);
+    second.added = again_from.index().adopted().iter().filter(is_ours).cloned().collect();
+    second.run(events)
 }
 
 /// How a run whose cache failed begins again.
@@ -116,6 +124,8 @@ struct Job<'a> {
     /// The sources as snapshots name them.
     paths: Vec<String>,
     cache: PathBuf,
+    /// Packs that an attempt before this one has published.
+    added: Vec<PackTable>,
     /// Holds the cache where the folder asked for cannot be written.
     scratch: Option<tempfile::TempDir>,
 }
@@ -126,7 +136,7 @@ impl<'a> Job<'a> {
         let key = blake3::hash(format!("{}\0{}", options.host, paths.join("\0")).as_bytes()).to_hex();
         let folder = options.cache.join(&repository.config().id).join(&key[..16]);
         if std::fs::create_dir_all(&folder).is_ok() && !options.dry_run {
-            return Ok(Self { repository, options, paths, cache: folder, scratch: None });
+            return Ok(Self { repository, options, paths, cache: folder, added: Vec::new(), scratch: None });
         }
         Self::in_scratch(repository, options, Some(&folder))
     }
@@ -144,7 +154,8 @@ impl<'a> Job<'a> {
             // A dry run may read the real cache and must not change it.
             copy_cache(old, scratch.path());
         }
-        Ok(Self { repository, options, paths, cache: scratch.path().to_owned(), scratch: Some(scratch) })
+        let cache = scratch.path().to_owned();
+        Ok(Self { repository, options, paths, cache, added: Vec::new(), scratch: Some(scratch) })
     }
 
     /// Removes a damaged cache; where only a copy of it is used, or it cannot be removed, it is left alone.
@@ -189,8 +200,9 @@ impl<'a> Job<'a> {
         if !new_packs.is_empty() {
             index::publish(self.repository.storage(), &new_packs)?;
         }
-        stats.added_blobs = added.blobs;
-        stats.added_bytes = added.bytes;
+        let before = |figure: fn(&PackTable) -> u64| self.added.iter().map(figure).sum::<u64>();
+        stats.added_blobs = added.blobs + before(|pack| pack.rows.len() as u64);
+        stats.added_bytes = added.bytes + before(|pack| pack.size);
         stats.layer_entries = layers.iter().map(|layer| layer.entries).collect();
         let list = layers.iter().map(|layer| layer.list).collect();
         let stored = self.repository.publish_snapshot(self.snapshot(parent.as_ref(), list, stats, errors))?;
