@@ -1,8 +1,12 @@
 //! The one configuration file of all tools: how it is found and read; a module for each section.
 
+pub mod alert;
 pub mod backup;
 pub mod channel;
+pub mod maintenance;
+pub mod rule;
 pub mod schedule;
+pub mod slo;
 mod values;
 
 use std::fs;
@@ -14,14 +18,26 @@ use thiserror::Error;
 
 use crate::paths::Env;
 
+pub use alert::Alert;
 pub use backup::Backup;
 pub use channel::{Channel, Channels};
+pub use maintenance::Maintenance;
+pub use rule::Rule;
 pub use schedule::{Schedule, ScheduledJob};
+pub use slo::Slo;
 
 /// The configuration; every part has a default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// What holds for all rules.
+    pub alert: Alert,
+    /// When nobody is told.
+    pub maintenance: Vec<Maintenance>,
+    /// When somebody is told.
+    pub rule: Vec<Rule>,
+    /// What part of requests must go well.
+    pub slo: Vec<Slo>,
     /// What is backed up, to where and how.
     pub backup: Backup,
     /// Where alerts are sent.

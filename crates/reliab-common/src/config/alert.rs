@@ -1,0 +1,33 @@
+//! The section `[alert]`: what holds for all rules that do not say otherwise.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::values::optional_duration;
+
+/// The section `[alert]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "the section [alert]")]
+pub struct Alert {
+    /// Names of channels that are told; without it, every configured channel.
+    pub channels: Option<Vec<String>>,
+    /// Whether the built-in rules hold; without it, only where there is no `[[rule]]`.
+    pub builtin: Option<bool>,
+    /// What opens, or is over, this soon after a message of the same kind waits and shares the next one.
+    #[serde(deserialize_with = "optional_duration")]
+    pub group: Option<Duration>,
+    /// The time between reminders; `0s` for none.
+    #[serde(deserialize_with = "optional_duration")]
+    pub remind: Option<Duration>,
+    /// How long a condition must have gone before the incident is closed.
+    #[serde(deserialize_with = "optional_duration")]
+    pub clear_for: Option<Duration>,
+    /// How often an incident may come back before further changes are not told.
+    pub flap_budget: Option<u32>,
+    /// How long after the first message further channels are told, unless somebody acknowledged.
+    #[serde(deserialize_with = "optional_duration")]
+    pub escalate_after: Option<Duration>,
+    /// Those channels.
+    pub escalate_to: Vec<String>,
+}
