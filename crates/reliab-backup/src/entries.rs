@@ -9,6 +9,8 @@ use reliab_repo::format::escape::escape;
 use reliab_repo::manifest::{Gap, Manifest, ManifestEntry};
 use serde::Serialize;
 
+use crate::terminal;
+
 /// An entry in JSON.
 #[derive(Serialize)]
 pub(crate) struct EntryView {
@@ -64,7 +66,7 @@ pub(crate) fn time_of(stamp: Stamp) -> Option<chrono::DateTime<chrono::Utc>> {
 
 /// A path for stdout: as it is for programs, without what commands a terminal for people.
 pub(crate) fn shown(path: &[u8]) -> Vec<u8> {
-    if std::io::stdout().is_terminal() { escape(path).into_owned().into_bytes() } else { path.to_vec() }
+    if std::io::stdout().is_terminal() { terminal::quoted(path) } else { path.to_vec() }
 }
 
 /// Writes a line that holds bytes as they are.

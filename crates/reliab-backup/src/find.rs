@@ -23,6 +23,7 @@ use crate::repo::{OpenRepository, RepoArg, Selected};
 use crate::session::Session;
 use crate::show::counted;
 use crate::stream::{Stream, fields};
+use crate::terminal;
 
 const EXAMPLES: &str = "  \
   reliab find app.log                          by name, in every snapshot
@@ -32,6 +33,8 @@ const EXAMPLES: &str = "  \
 /// Find paths in all snapshots, newest first.
 ///
 /// A pattern is as in .gitignore: without a slash it is matched with names, with one it is matched with paths.
+/// On a terminal, names with control characters are quoted as bash reads them. Elsewhere each name is written as it is,
+/// so one with a newline in it takes two lines: programs read --json.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
@@ -153,7 +156,9 @@ fn hit(stored: &StoredSnapshot, found: &ManifestEntry) -> Hit {
 
 fn show(stored: &StoredSnapshot, found: &ManifestEntry, ui: &mut Ui) {
     let size = units::bytes(found.entry.size());
-    let place = format!("{} {} {size:>10} ", stored.id.short(), clock::local(stored.snapshot.time));
+    let time = stored.snapshot.time;
+    let time = if terminal::columns().is_some() { terminal::time(time) } else { clock::local(time) };
+    let place = format!("{} {time} {size:>10} ", stored.id.short());
     let slash: &[u8] = if found.entry.is_dir() { b"/" } else { b"" };
     line(ui, &[place.as_bytes(), &shown(&found.entry.path), slash]);
 }

@@ -21,6 +21,7 @@ mod repo;
 mod scratch;
 mod show;
 mod stream;
+mod terminal;
 
 pub use commands::{Command, run_command};
 use reliab_common::{app, failure, session};

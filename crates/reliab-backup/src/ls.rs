@@ -17,6 +17,7 @@ use crate::failure::ErrorTable;
 use crate::repo::{RepoArg, Selected};
 use crate::session::Session;
 use crate::stream::{Stream, fields};
+use crate::terminal;
 
 const EXAMPLES: &str = "  \
   reliab ls                        every path of the latest snapshot
@@ -24,6 +25,9 @@ const EXAMPLES: &str = "  \
   reliab ls 2026-01-31 | grep app";
 
 /// List the paths in a snapshot.
+///
+/// On a terminal, names with control characters are quoted as bash reads them. Elsewhere each name is written as it is,
+/// so one with a newline in it takes two lines: programs read --json.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
@@ -89,14 +93,31 @@ fn long(found: &ManifestEntry) -> String {
         Kind::Char(_, major, minor) | Kind::Block(_, major, minor) => format!("{major},{minor}"),
         _ => found.entry.size().to_string(),
     };
-    let time = time_of(meta.mtime).map_or_else(|| meta.mtime.seconds.to_string(), clock::local);
-    format!(
-        "{}{} {:<8} {:<8} {size:>12} {time} ",
-        kind_letter(&found.entry.kind),
-        mode_letters(meta.mode),
-        owner(user, meta.uid),
-        owner(group, meta.gid),
-    )
+    let shown_time = if terminal::columns().is_some() { terminal::time } else { clock::local };
+    let time = time_of(meta.mtime).map_or_else(|| meta.mtime.seconds.to_string(), shown_time);
+    let columns = Columns { owner: owner(user, meta.uid), group: owner(group, meta.gid), size, time };
+    let kind = kind_letter(&found.entry.kind);
+    format!("{kind}{} {}", mode_letters(meta.mode), columns.line(terminal::columns().is_some()))
+}
+
+/// What is told of an entry between its mode and its path.
+struct Columns {
+    owner: String,
+    group: String,
+    size: String,
+    time: String,
+}
+
+impl Columns {
+    /// In columns of fixed width, as entries come one by one; narrow ones leave room for a path in 80 columns.
+    fn line(&self, is_narrow: bool) -> String {
+        let Self { owner, group, size, time } = self;
+        if is_narrow {
+            format!("{owner:<5} {group:<5} {size:>9} {time} ")
+        } else {
+            format!("{owner:<8} {group:<8} {size:>12} {time} ")
+        }
+    }
 }
 
 fn target(found: &ManifestEntry) -> Vec<u8> {
@@ -137,6 +158,20 @@ fn mode_letters(mode: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_on_a_terminal_leaves_room_for_a_path() {
+        let text = |text: &str| text.to_owned();
+        let columns = Columns {
+            owner: text("root"),
+            group: text("root"),
+            size: text("123456789"),
+            time: text("2026-01-31 12:00:00"),
+        };
+        // Type and mode take eleven more.
+        assert_eq!(11 + columns.line(true).len(), 53);
+        assert_eq!(columns.line(false), "root     root        123456789 2026-01-31 12:00:00 ");
+    }
 
     #[test]
     fn modes_look_as_ls_shows_them() {

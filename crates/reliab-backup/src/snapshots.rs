@@ -16,7 +16,8 @@ use crate::engine_errors::ENGINE_ERRORS;
 use crate::failure::ErrorTable;
 use crate::repo::{OpenRepository, RepoArg};
 use crate::session::Session;
-use crate::show::{count, table};
+use crate::show::{Narrowing, count, table, table_within};
+use crate::terminal;
 
 const EXAMPLES: &str = "  \
   reliab snapshots
@@ -149,10 +150,34 @@ fn show(wanted: &[&StoredSnapshot], ui: &mut Ui) {
         return;
     }
     let head = ["ID", "TIME", "HOST", ">FILES", ">SIZE", ">ADDED", "TAGS", "PATHS"];
-    let rows: Vec<_> = wanted.iter().map(|stored| row(stored)).collect();
-    for line in table(head, &rows) {
+    let lines = match terminal::columns() {
+        None => table(head, &wanted.iter().map(|stored| row(stored)).collect::<Vec<_>>()),
+        Some(columns) => {
+            let rows: Vec<_> = wanted.iter().flat_map(|stored| rows_of(stored)).collect();
+            table_within(head, &rows, columns, &NARROWING)
+        }
+    };
+    for line in lines {
         ui.out(line);
     }
+}
+
+/// On a narrow terminal the counts of files and new bytes give way first; paths, tags and hosts are shortened.
+const NARROWING: Narrowing<'_> = Narrowing { drop: &[3, 5], shorten: &[(7, 16), (6, 6), (2, 6)] };
+
+/// The same for a terminal: a line for each path and tag, and no offset of the time, as restic shows them.
+fn rows_of(stored: &StoredSnapshot) -> Vec<[String; 8]> {
+    let snapshot = &stored.snapshot;
+    let (paths, tags) = (&snapshot.paths, &snapshot.tags);
+    let nth = |list: &[String], number: usize| list.get(number).cloned().unwrap_or_default();
+    let mut rows: Vec<[String; 8]> = vec![row(stored)];
+    rows[0][1] = terminal::time(snapshot.time);
+    rows.resize_with(paths.len().max(tags.len()).max(1), Default::default);
+    for (number, row) in rows.iter_mut().enumerate() {
+        row[6] = nth(tags, number);
+        row[7] = nth(paths, number);
+    }
+    rows
 }
 
 fn row(stored: &StoredSnapshot) -> [String; 8] {
@@ -167,4 +192,39 @@ fn row(stored: &StoredSnapshot) -> [String; 8] {
         snapshot.tags.join(","),
         snapshot.paths.join(" "),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reliab_repo::format::snapshot::Snapshot;
+    use reliab_repo::id::ObjectId;
+
+    #[test]
+    fn snapshots_fit_a_terminal_of_80_columns() {
+        let text = |text: &str| text.to_owned();
+        let snapshot = Snapshot {
+            time: chrono::Utc::now(),
+            host: text("database-primary.example.org"),
+            user: text("root"),
+            program: text("reliab"),
+            paths: vec![text("/srv/app/data/uploads/of/customers"), text("/etc")],
+            tags: vec![text("nightly"), text("before-the-upgrade"), text("kept")],
+            parent: None,
+            layers: Vec::new(),
+            stats: Stats { files: 12_345_678, bytes: 1 << 39, added_bytes: 1 << 29, ..Stats::default() },
+            errors: Vec::new(),
+        };
+        let rows = rows_of(&StoredSnapshot { id: ObjectId::of(b"a snapshot"), snapshot });
+        assert_eq!(rows.len(), 3);
+        let lines = table_within(
+            ["ID", "TIME", "HOST", ">FILES", ">SIZE", ">ADDED", "TAGS", "PATHS"],
+            &rows,
+            80,
+            &NARROWING,
+        );
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+        assert!(lines[1].ends_with("…f/customers") || lines[1].ends_with("customers"), "{lines:#?}");
+        assert!(lines[2].ends_with("/etc"), "{lines:#?}");
+    }
 }
