@@ -54,6 +54,9 @@ pub struct Args {
     /// Write to this file, or - for stdout.
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     output: PathBuf,
+    /// Replace the file if it exists.
+    #[arg(long, short)]
+    force: bool,
     /// The kind of archive [default: as the file's name says, or tar].
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
@@ -125,6 +128,10 @@ impl Args {
             let text = "cannot write an archive to a terminal: name a file with -o, or pipe it";
             return Err(UsageError(text.into()).into());
         }
+        if self.to_stdout() && self.force {
+            return Err(UsageError("cannot use --force without a file: name one with -o".into()).into());
+        }
+        self.require_room()?;
         match self.format.or_else(|| format_of(&self.output)) {
             Some(format) => Ok(format),
             None if self.to_stdout() => Ok(Format::Tar),
@@ -134,6 +141,23 @@ impl Args {
                 Err(UsageError(text).into())
             }
         }
+    }
+
+    /// Refuses a file that exists, unless it may be replaced; what is no file is never replaced.
+    fn require_room(&self) -> anyhow::Result<()> {
+        let Ok(metadata) = std::fs::symlink_metadata(&self.output) else { return Ok(()) };
+        if self.to_stdout() || (metadata.is_file() && self.force) {
+            return Ok(());
+        }
+        let file = self.output.display();
+        let text = if metadata.is_file() {
+            format!("cannot write {file}: it exists; name another file, or replace it with --force")
+        } else {
+            format!(
+                "cannot write {file}: it exists and is not a regular file; name another, or pipe the archive"
+            )
+        };
+        Err(UsageError(text).into())
     }
 
     fn export(
@@ -150,7 +174,7 @@ impl Args {
         let result = if self.to_stdout() {
             source.write(format, ui.out_writer())
         } else {
-            write_file(&self.output, |file| source.write(format, file))
+            write_file(&self.output, self.force, |file| source.write(format, file))
         };
         events.finish(ui);
         let written = result?;
@@ -203,14 +227,19 @@ fn format_of(path: &Path) -> Option<Format> {
     }
 }
 
-/// Writes a file that is there whole or not at all.
-fn write_file(path: &Path, write: impl FnOnce(&File) -> anyhow::Result<Written>) -> anyhow::Result<Written> {
+/// Writes a file that is there whole or not at all; with `force` in place of one that is there.
+fn write_file(
+    path: &Path,
+    force: bool,
+    write: impl FnOnce(&File) -> anyhow::Result<Written>,
+) -> anyhow::Result<Written> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let cannot = || format!("cannot write {}", path.display());
     let file = tempfile::Builder::new().prefix(".reliab-export-").tempfile_in(folder).with_context(cannot)?;
     let written = write(file.as_file()).with_context(cannot)?;
     file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).map_err(|error| error.error).with_context(cannot)?;
+    let named = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    named.map_err(|error| error.error).with_context(cannot)?;
     Ok(written)
 }
 
@@ -351,6 +380,21 @@ impl Write for Told<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.tar");
+        let appears = |_: &File| {
+            std::fs::write(&path, "somebody else's").unwrap();
+            Ok(Written::default())
+        };
+        assert!(write_file(&path, false, appears).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody else's");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
+        write_file(&path, true, appears).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
 
     #[test]
     fn the_format_is_as_the_name_says() {
