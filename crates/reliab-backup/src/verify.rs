@@ -116,7 +116,7 @@ impl Args {
             let report = Report { repository: folder, level, sample, seconds, found: &found, warnings };
             ui.json(&document(Self::NAME, exit, report));
         }
-        ui.summary(Self::summary(folder, &found, took));
+        ui.summary(self.summary(folder, &found, took));
         let figures = json!({
             "repository": folder, "level": options.level, "sample": sample, "seconds": took.as_secs_f64(),
             "findings": found.findings.len(), "packs": found.packs, "blobs": found.blobs, "bytes": found.bytes,
@@ -129,7 +129,7 @@ impl Args {
         VerifyOptions { level: self.level.into(), sample, threads: threads(self.threads) }
     }
 
-    fn summary(folder: &Path, found: &VerifyReport, took: std::time::Duration) -> String {
+    fn summary(&self, folder: &Path, found: &VerifyReport, took: std::time::Duration) -> String {
         let result = match found.findings.len() as u64 {
             0 => "no damage found".to_owned(),
             findings => counted(findings, "finding", "findings"),
@@ -139,8 +139,13 @@ impl Args {
         seen.extend((found.packs > 0).then(|| counted(found.packs, "pack", "packs")));
         seen.extend((found.blobs > 0).then(|| counted(found.blobs, "blob", "blobs")));
         seen.extend((found.bytes > 0).then(|| format!("{} read", units::bytes(found.bytes))));
+        let unread = match (self.level, self.sample.is_some()) {
+            (LevelArg::Structure, _) => "; the contents of files were not read",
+            (LevelArg::Packs, _) | (LevelArg::Data, true) => "; files were not put together",
+            (LevelArg::Data, false) => "",
+        };
         format!(
-            "{}: {result}\n  looked at {} in {}",
+            "{}: {result}\n  looked at {} in {}{unread}",
             folder.display(),
             seen.join(", "),
             units::duration(took),
