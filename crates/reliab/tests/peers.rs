@@ -106,6 +106,19 @@ fn without_nanoseconds(top: &Path) -> Scan {
 }
 
 #[test]
+fn recover_sh_restores_a_snapshot_without_any_file() {
+    let scratch = Scratch::new().unwrap();
+    let place = scratch.path();
+    fs::create_dir_all(place.join("data/folder/empty")).unwrap();
+    std::os::unix::fs::symlink("folder", place.join("data/link")).unwrap();
+    reliab(place, &["backup", "data", "--quiet"]);
+    for (shell, target) in [(&["dash"][..], "by-dash"), (&["busybox", "sh"], "by-busybox")] {
+        recover(place, shell, target);
+        assert_eq!(differences(&place.join("data"), &place.join(target).join("data"), &[]), "", "{shell:?}");
+    }
+}
+
+#[test]
 fn gnu_tar_bsdtar_and_busybox_read_an_export() {
     let scratch = Scratch::new().unwrap();
     let place = scratch.path();

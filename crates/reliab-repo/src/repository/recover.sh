@@ -10,6 +10,17 @@
 # its lists and pages; merge the pages by path (the newest layer wins); then cut the wanted tar records out of the
 # blobs, join them, and pipe that into tar. Everything that is not a regular file, and every second name of a file, is
 # written from the pages alone, as tar headers made here. docs/format.md of the project describes every byte.
+#
+# What damage costs. A pack whose SHA-256 is not its name is damaged somewhere. Each frame in it has a checksum of its
+# own, so of such a pack the frames that zstd accepts are used, and only the files of the others are lost.
+#
+# Nothing appears in TARGET under its name before it is whole: all is written into a folder `recover-unfinished.N`
+# there, the lengths are compared, then what stands at the top of that is renamed into TARGET.
+#
+# The parts of this text, in order:
+#   arguments and tools     awk library     reading the repository (checksums, index, blobs)     snapshots
+#   the manifest (lists, pages, their merging, the plan)     restore: tar, the streams, headers, metadata, the steps
+#   check     main
 
 set -u
 unset CDPATH TAR_OPTIONS POSIXLY_CORRECT
@@ -20,17 +31,22 @@ usage() {
 	cat <<'END'
 recover.sh - gets files back out of a reliab repository, without reliab.
 
-  sh recover.sh list                                which snapshots there are, the newest last
-  sh recover.sh ls [SNAPSHOT] [PATH]                the paths in a snapshot
-  sh recover.sh restore [SNAPSHOT] TARGET [PATH]    write a snapshot, or one file or folder of it, into TARGET
-  sh recover.sh check                               is every file of the repository still as it was written?
+  sh recover.sh list
+      which snapshots there are, the newest last
+  sh recover.sh ls [SNAPSHOT] [PATH]
+      the paths in a snapshot
+  sh recover.sh restore [SNAPSHOT] TARGET [PATH]
+      write a snapshot, or one file or folder of it, into TARGET
+  sh recover.sh check
+      is every file of the repository still as it was written?
 
-SNAPSHOT is the first letters of an id that `list` shows, or `latest` (also when left out).
-TARGET is a folder that is empty or does not exist yet. PATH is as `ls` shows it.
+SNAPSHOT is the first letters of an id that `list` shows, or `latest` (also
+when left out). TARGET is a folder that is empty or does not exist yet. PATH is
+as `ls` shows it.
 
   -r, --repo DIR    the repository; else the folder that recover.sh stands in
-  --keep-going      restore all that is not damaged, and list the paths that are lost
-  --no-check        do not check checksums first (faster; damage may then go unseen)
+  --keep-going      restore all that is not damaged, list what is lost
+  --no-check        do not compare checksums of whole packs first (faster)
   -h, --help        this text
 
 Examples:
@@ -38,9 +54,11 @@ Examples:
   sh recover.sh restore latest /tmp/rescued
   sh recover.sh ls 3fa94c01 etc/nginx
   sh recover.sh restore 3fa94c01 /tmp/rescued etc/nginx/nginx.conf
-  sh /mnt/usb/backup/recover.sh -r /mnt/usb/backup restore /tmp/rescued
+  sh /mnt/usb/recover.sh -r /mnt/usb restore /tmp/rescued
 
 Run it as root to get owners, device nodes and all attributes back.
+If something that you want is damaged, nothing is written, and you are told
+what would be lost; --keep-going then restores everything else.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 4 something is missing or damaged.
 END
 }
@@ -55,17 +73,29 @@ die() {
 	exit "$code"
 }
 
-misuse() { die 2 "$* (\`sh recover.sh --help\` shows how)"; }
+misuse() {
+	die 2 "$*
+(\`sh recover.sh --help\` shows how)"
+}
 
-# For what goes wrong inside a pipe: remembered in a file, so that the end of the run can tell.
+# tell HEADING FILE: the names in a file below a heading. They are long, so each has a line of its own.
+tell() {
+	[ -s "$2" ] || return 0
+	say "$1:"
+	sed 's/^/  /' "$2" >&2
+}
+
+# For what goes wrong inside a pipe: remembered in a file, so that the end of the run can tell. What follows from an
+# unreadable blob is not worth a word: it is found out which one, and all begins anew (see `carefully`).
 fail() {
+	[ ! -f "$W/unreadable" ] || return 0
 	printf '%s\n' "$*" >>"$W/failed"
 	say "recover.sh: $*"
 }
 
 ############################################################################################ arguments and tools
 
-REPO='' CHECK=1 KEEP=0 W='' MADE=''
+REPO='' CHECK=1 KEEP=0 W='' MADE='' STAGE='' SHA=''
 left=$#
 while [ "$left" -gt 0 ]; do
 	arg=$1
@@ -106,7 +136,8 @@ tools() {
 	elif command -v shasum >/dev/null; then
 		SHA='shasum -a 256'
 	elif [ "$CHECK" = 1 ]; then
-		die 1 "neither sha256sum nor shasum is installed; install one, or use --no-check"
+		die 1 "neither sha256sum nor shasum is installed; install one,
+or use --no-check"
 	fi
 }
 
@@ -118,50 +149,68 @@ open_repository() {
 		esac
 	fi
 	given=$REPO
-	REPO=$(cd -P -- "$given" 2>/dev/null && pwd -P) || die 1 "there is no folder $given; name the repository with -r"
+	REPO=$(cd -P -- "$given" 2>/dev/null && pwd -P) || {
+		[ ! -d "$given" ] || no_access "look into" "$given"
+		die 1 "there is no folder $given; name the repository with -r"
+	}
 	if ! [ -d "$REPO/snapshots" ] || ! [ -d "$REPO/packs" ]; then
-		die 1 "$given holds no reliab repository (no packs and snapshots there); name it with -r"
+		die 1 "no reliab repository (packs and snapshots) in $given; name one with -r"
 	fi
+	for folder in "$REPO"/snapshots "$REPO"/index "$REPO"/packs "$REPO"/packs/*; do
+		[ ! -d "$folder" ] || { [ -r "$folder" ] && [ -x "$folder" ]; } || no_access "look into" "$folder"
+	done
 }
 
-# A folder for notes; $1 says where.
+# no_access WHAT PATH: "damaged" would be the wrong word for what only somebody else may read.
+no_access() {
+	die 1 "you may not $1
+  $2
+Run this as root, or as the user who made the backup"
+}
+
+# workspace FOLDER: makes it; it is for notes.
 workspace() {
-	W=$1/.recover-tmp.$$
 	trap cleanup EXIT
 	trap 'say "recover.sh: interrupted"; exit 130' INT
 	trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
-	(umask 077 && mkdir "$W") || {
-		trap - EXIT
-		die 1 "cannot write to $1"
-	}
+	(umask 077 && mkdir "$1") || die 1 "cannot write to ${1%/*}"
+	W=$1
 	mkdir "$W/b"
 	: >"$W/bad"
 	: >"$W/checked"
+	: >"$W/tried"
 	export W
 	printf 'abcdefgh' >"$W/probe"
 	DD_BYTES=0
 	[ "$(dd if="$W/probe" bs=4 iflag=skip_bytes,count_bytes skip=3 count=2 2>/dev/null)" = de ] && DD_BYTES=1
+	check_config
+}
+
+check_config() {
 	if [ "$CHECK" = 1 ]; then
 		config=$(config_state)
-		case $config in
-		good) ;;
-		*) say "recover.sh: repository.json is $config; going on without it (it is not needed to restore)" ;;
-		esac
+		[ "$config" = good ] || say "recover.sh: repository.json is $config; it is not needed to restore"
 	fi
 	encryption=$(sed -n 's/.*"encryption":\([^,]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
 	version=$(sed -n 's/^{"reliab":"repository","version":\([0-9]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
-	[ "${version:-1}" = 1 ] || die 1 "the repository has format version $version; this script reads version 1"
+	# A damaged one has no say: its bytes may be anything.
+	[ "${config-good}" = good ] || encryption=null version=1
+	[ "${version:-1}" = 1 ] || die 1 "this script reads version 1; the repository has version $version"
 	[ "${encryption:-null}" = null ] || die 1 "the repository is encrypted; this script cannot read it"
 }
 
 cleanup() {
 	[ -z "$W" ] || rm -rf "$W"
+	if [ -n "$STAGE" ] && [ -d "$STAGE" ] && ! rmdir "$STAGE" 2>/dev/null; then
+		say "what was written so far, not all of it whole, is in $STAGE"
+	fi
 	[ -z "$MADE" ] || rmdir "$MADE" 2>/dev/null
 }
 
 ############################################################################################ awk
 
-# Functions that the awk programs below share. Paths stand in pages with unusual bytes as %XX.
+# Functions that the awk programs below share. They are POSIX awk: mawk, busybox awk and gawk run them. Paths stand in
+# pages with unusual bytes as %XX.
 AWKLIB='
 BEGIN {
 	CONVFMT = OFMT = "%.0f"; Q = sprintf("%c", 39); W = ENVIRON["W"]; TAB = "\t"
@@ -252,6 +301,8 @@ read_index() {
 	say "reading the index"
 	names_in packs >"$W/packs"
 	names_in index >"$W/index.names"
+	refuse_unreadable "$W/packs"
+	refuse_unreadable "$W/index.names"
 	: >"$W/index.bad"
 	if [ "$CHECK" = 1 ]; then mismatched <"$W/index.names" >"$W/index.bad"; fi
 	: >"$W/index"
@@ -268,14 +319,35 @@ read_index() {
 			fi
 		done <"$W/index.good"
 	fi
-	while read -r name; do
-		say "damaged: $name (not needed: its packs are read by their own tables)"
-	done <"$W/index.bad"
+	tell "damaged, but not needed (packs have tables of their own)" "$W/index.bad"
 	awk '!second { if ($1 == "pack") known["packs/" substr($2, 1, 2) "/" $2] = 1; next } !($0 in known)' \
 		"$W/index" second=1 "$W/packs" >"$W/orphans"
 	while read -r name; do
-		read_table "$name" || say "damaged: $name (its table of contents cannot be read)"
-	done <"$W/orphans"
+		read_table "$name" || printf '%s\n' "$name"
+	done <"$W/orphans" >"$W/tableless"
+	tell "damaged (no index names what is in it, and its table cannot be read)" "$W/tableless"
+	compare_sizes
+}
+
+# Packs that are not as long as the index says are damaged, and nobody needs to read them for that. (One that ends where
+# a frame does would else pass for good, with --no-check.)
+compare_sizes() {
+	[ -s "$W/packs" ] || return 0
+	(cd -P "$REPO" && xargs ls -lnL) <"$W/packs" | awk '{ print $NF, $5 }' >"$W/sizes"
+	awk '!second { size[$1] = $2; next }
+		$1 == "pack" && $3 > 0 {
+			name = "packs/" substr($2, 1, 2) "/" $2
+			if ((name in size) && size[name] != $3 && !told[name]++) print name
+		}' "$W/sizes" second=1 "$W/index" >"$W/bad"
+	cp "$W/bad" "$W/checked"
+	tell "damaged (not as long as it was; what zstd accepts of it is used)" "$W/bad"
+}
+
+# refuse_unreadable NAMES: those of a file.
+refuse_unreadable() {
+	while read -r name; do
+		[ -r "$REPO/$name" ] || no_access read "$REPO/$name"
+	done <"$1"
 }
 
 # Appends the table at the end of a pack to $W/index.
@@ -297,65 +369,136 @@ read_table() {
 }
 
 # locate WANTED FOUND: for lines "NUMBER BLOB-ID" finds "NUMBER PACK OFFSET LENGTH UNCOMPRESSED", in the same order.
-# Checks the packs; those that are damaged are not used. What no good pack holds goes to $W/lost.
+# What is nowhere goes to $W/lost. Packs are checked when they are first used; of a damaged one, frames are used that
+# zstd accepts, and only for what no good pack holds.
 locate() {
 	while :; do
-		WANTED=$1 FOUND=$2 awk "$AWKLIB"'
-		BEGIN {
-			wanted = ENVIRON["WANTED"]; found = ENVIRON["FOUND"]; lost = W "/lost"
-			while ((getline l < (W "/bad")) > 0) bad[l] = 1
-			while ((getline l < (W "/packs")) > 0) { n = split(l, p, "/"); there[p[n]] = !(l in bad) }
-			while ((getline l < wanted) > 0) { split(l, p, " "); number[++count] = p[1]; id[count] = p[2]; want[p[2]] = 1 }
-			printf "" > found; printf "" > lost
-		}
-		$1 == "pack" { absent = !($2 in there); use = !absent && there[$2]; pack = substr($2, 1, 2) "/" $2; offset = 0; next }
-		absent && ($2 in want) && is_id(substr(pack, 4)) { gone[$2] = pack }
-		use {
-			if (!is_number($3) || !is_number($4)) { use = 0; next }
-			if (($2 in want) && !($2 in place)) place[$2] = pack " " offset " " $3 " " $4
-			offset += $3
-		}
-		END {
-			for (i = 1; i <= count; i++)
-				if (id[i] in place) print number[i], place[id[i]] > found
-				else {
-					print number[i], id[i] > lost
-					if (id[i] in gone) print "missing: packs/" gone[id[i]] > (W "/gone")
-				}
-		}' "$W/index" || exit 4
-		if [ -f "$W/gone" ]; then
-			sort -u "$W/gone" >&2
-			rm -f "$W/gone"
-		fi
-		[ "$CHECK" = 1 ] || return 0
-		awk '!second { done[$0] = 1; next }
-			{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$2" >"$W/unchecked"
-		[ -s "$W/unchecked" ] || return 0
-		count=$(awk 'END { print NR }' "$W/unchecked")
-		[ "$count" -lt 3 ] || say "checking $count packs (--no-check leaves that out)"
-		cat "$W/unchecked" >>"$W/checked"
-		mismatched <"$W/unchecked" >"$W/new.bad"
-		[ -s "$W/new.bad" ] || return 0
-		cat "$W/new.bad" >>"$W/bad"
-		while read -r name; do
-			say "damaged: $name (its bytes do not match its name)"
-		done <"$W/new.bad"
+		look_up "$1" "$2"
+		if [ "$CHECK" = 1 ] && check_packs "$2"; then continue; fi
+		[ -s "$W/untried" ] || break
+		try_frames
 	done
+	sort -u "$W/gone" >"$W/gone.sorted"
+	tell "missing" "$W/gone.sorted"
+}
+
+# Writes FOUND and $W/lost, as far as is known now, and
+#   untried   "PACK OFFSET LENGTH UNCOMPRESSED BLOB-ID" of frames in damaged packs that may hold what is lost
+#   gone      packs that held what is lost, and are not there
+look_up() {
+	WANTED=$1 FOUND=$2 awk "$AWKLIB"'
+	function note_place(id, at, where) {
+		if (state == "good") { if (!(id in place)) place[id] = where }
+		else if (!(at in tried)) { untried[id] = untried[id] where " " id "\n"; tried[at] = 0 }
+		else if (tried[at] + 0) second_best[id] = where
+	}
+	BEGIN {
+		wanted = ENVIRON["WANTED"]; found = ENVIRON["FOUND"]; lost = W "/lost"
+		while ((getline l < (W "/bad")) > 0) bad[l] = 1
+		while ((getline l < (W "/packs")) > 0) { n = split(l, p, "/"); there[p[n]] = (l in bad) ? "damaged" : "good" }
+		while ((getline l < (W "/tried")) > 0) { split(l, p, " "); tried[p[1] " " p[2]] = p[3] }
+		while ((getline l < wanted) > 0) { split(l, p, " "); number[++count] = p[1]; id[count] = p[2]; want[p[2]] = 1 }
+		printf "" > found; printf "" > lost; printf "" > (W "/untried"); printf "" > (W "/gone")
+	}
+	$1 == "pack" {
+		state = ($2 in there) ? there[$2] : "absent"
+		pack = substr($2, 1, 2) "/" $2; offset = 0
+		next
+	}
+	state == "absent" { if (($2 in want) && is_id(substr(pack, 4))) gone[$2] = pack; next }
+	state != "" && is_number($3) && is_number($4) {
+		if ($2 in want) note_place($2, pack " " offset, pack " " offset " " $3 " " $4)
+		offset += $3
+		next
+	}
+	# Where a line of a table means nothing, nothing is known of those behind it.
+	{ state = "" }
+	END {
+		for (i = 1; i <= count; i++) {
+			b = id[i]
+			if (b in place) print number[i], place[b] > found
+			else if (b in second_best) print number[i], second_best[b] > found
+			else {
+				print number[i], b > lost
+				if (b in untried) { printf "%s", untried[b] > (W "/untried"); untried[b] = "" }
+				if (b in gone) print "packs/" gone[b] > (W "/gone")
+			}
+		}
+	}' "$W/index" || exit 4
+}
+
+# Checks the packs of FOUND that have not been; true if that found damage.
+check_packs() {
+	awk '!second { done[$0] = 1; next }
+		{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$1" >"$W/unchecked"
+	[ -s "$W/unchecked" ] || return 1
+	count=$(awk 'END { print NR }' "$W/unchecked")
+	[ "$count" -lt 3 ] || say "checking $count packs (--no-check leaves that out)"
+	cat "$W/unchecked" >>"$W/checked"
+	mismatched <"$W/unchecked" | without "$W/bad" - >"$W/new.bad"
+	cat "$W/new.bad" >>"$W/bad"
+	tell "damaged (what zstd accepts of it is used)" "$W/new.bad"
+	[ -s "$W/new.bad" ]
+}
+
+# Tries the frames of $W/untried. $W/tried has lines "PACK OFFSET GOOD", GOOD being 1 or 0.
+try_frames() {
+	while read -r pack offset length full id; do
+		good=0
+		if cut_out "$REPO/packs/$pack" "$offset" "$length" 2>/dev/null | zstd -dcq >"$W/frame" 2>/dev/null &&
+			[ "$(wc -c <"$W/frame")" -eq "$full" ] && has_digest "$id"; then
+			good=1
+		fi
+		printf '%s %s %s\n' "$pack" "$offset" "$good"
+	done <"$W/untried" >>"$W/tried"
+	rm -f "$W/frame"
+}
+
+# The id of a blob is the BLAKE3 of its bytes. Where nothing can tell, the checksum of the frame is enough.
+has_digest() {
+	command -v b3sum >/dev/null || return 0
+	digest=$(b3sum <"$W/frame") && [ "${digest%% *}" = "$1" ]
+}
+
+# carefully FUNCTION...: does something that reads blobs. If zstd refuses one that was taken for good, because nobody
+# checked (--no-check) or because a disk is failing right now, all packs that are used are checked and it is done again;
+# and if even that does not find out which, with each frame tried before.
+carefully() {
+	for care in none packs frames; do
+		case $care in
+		packs)
+			[ -n "$SHA" ] || continue
+			say "recover.sh: zstd refuses a part of a pack; checking all, and beginning anew"
+			CHECK=1
+			: >"$W/checked"
+			;;
+		frames)
+			say "recover.sh: zstd refuses a part of a pack; trying each piece, and beginning anew"
+			cat "$W/packs" >"$W/bad"
+			: >"$W/tried"
+			;;
+		esac
+		rm -f "$W/unreadable"
+		"$@"
+		[ -f "$W/unreadable" ] || return 0
+	done
+	die 4 "what could be read a moment ago no longer can: the disk or the memory fails.
+Copy the repository to another disk, and try again with that"
 }
 
 # r PACK OFFSET LENGTH: bytes of a pack.
-r() { cut_out "$REPO/packs/$1" "$2" "$3" || fail "cannot read packs/$1"; }
+r() { [ -f "$W/unreadable" ] || cut_out "$REPO/packs/$1" "$2" "$3" || : >"$W/unreadable"; }
 
 # cut_out FILE OFFSET LENGTH
 cut_out() {
 	if [ "$DD_BYTES" = 1 ]; then
 		dd if="$1" bs=1048576 iflag=skip_bytes,count_bytes skip="$2" count="$3" 2>/dev/null
 	else
-		tail -c +$(($2 + 1)) "$1" | head -c "$3"
+		tail -c +$(($2 + 1)) "$1" 2>/dev/null | head -c "$3"
 	fi
 }
 
-unz() { zstd -dcq || fail "zstd could not decompress a part of the repository; run \`sh recover.sh check\`"; }
+unz() { zstd -dcq 2>/dev/null || : >"$W/unreadable"; }
 
 # u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it.
 u() { [ -f "$W/b/$1" ] || r "$2" "$3" "$4" | unz >"$W/b/$1"; }
@@ -378,11 +521,10 @@ run() {
 # $W/snapshots: "TIME ID ..." a line, the oldest first; damaged ones are reported.
 read_snapshots() {
 	names_in snapshots >"$W/snapshot.names"
+	refuse_unreadable "$W/snapshot.names"
 	: >"$W/snapshot.bad"
 	if [ "$CHECK" = 1 ]; then mismatched <"$W/snapshot.names" >"$W/snapshot.bad"; fi
-	while read -r name; do
-		say "damaged: $name"
-	done <"$W/snapshot.bad"
+	tell "damaged" "$W/snapshot.bad"
 	without "$W/snapshot.bad" "$W/snapshot.names" >"$W/snapshot.good"
 	# shellcheck disable=SC2016 # these are awk's
 	(cd -P "$REPO" && xargs awk '
@@ -404,13 +546,13 @@ read_snapshots() {
 }
 
 list() {
-	workspace "${TMPDIR:-/tmp}"
+	workspace "${TMPDIR:-/tmp}/recover-tmp.$$"
 	read_snapshots
 	awk -F '\t' '{
 		line = substr($2, 1, 8) "  " substr($1, 1, 10) " " substr($1, 12, 8) " UTC  " $3 "  " $4
 		if ($5 != "") line = line "  [" $5 "]"
-		if ($6) line = line "  (" $6 " sources could not be read)"
 		print line
+		if ($6) print "          " $6 " sources could not be read when it was made"
 	}' "$W/snapshots"
 	[ -s "$W/snapshots" ] || say "there is no readable snapshot in $REPO"
 	[ ! -s "$W/snapshot.bad" ] || exit 4
@@ -434,6 +576,11 @@ is_snapshot() {
 	return 1
 }
 
+no_snapshot() {
+	die 1 "there is no such snapshot (\`sh recover.sh list\` shows them):
+  $1"
+}
+
 # Sets ID to the one snapshot that $1 means, and LAYERS to its lists.
 open_snapshot() {
 	read_snapshots
@@ -441,90 +588,103 @@ open_snapshot() {
 		ID=$(awk -F '\t' '{ id = $2 } END { print id }' "$W/snapshots")
 		[ -n "$ID" ] || die 1 "there is no readable snapshot in $REPO"
 		if [ -s "$W/snapshot.bad" ] && [ "$KEEP" = 0 ]; then
-			die 4 "the damaged snapshot may be the latest. Name the one you want (\`sh recover.sh list\` shows them);
-with --keep-going, latest is the latest that is readable"
+			die 4 "the damaged snapshot may be the latest. Name the one you want
+(\`sh recover.sh list\` shows them); with --keep-going, latest is the latest
+that is readable"
 		fi
 	else
 		found=$(awk -F '\t' -v id="$1" 'index($2, id) == 1 { print $2 }' "$W/snapshots")
 		case $found in
 		'')
 			for file in "$REPO/snapshots/$1"*; do
-				[ -f "$file" ] && die 4 "snapshot $1 is damaged; choose another: \`sh recover.sh list\` shows them"
+				[ -f "$file" ] && die 4 "this snapshot is damaged; choose another
+(\`sh recover.sh list\` shows them):
+  $1"
 			done
-			die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them"
+			no_snapshot "$1"
 			;;
-		*[!0-9a-f]*) die 2 "several snapshots begin with $1; give more letters of the id" ;;
+		*[!0-9a-f]*) die 2 "several ids begin with $1; give more of the id" ;;
 		*) ID=$found ;;
 		esac
 	fi
 	say "snapshot $(awk -F '\t' -v id="$ID" \
 		'$2 == id { print substr(id, 1, 8) " of " substr($1, 1, 10) " " substr($1, 12, 8) " UTC: " $4 " on " $3
-		if ($6) print $6 " sources could not be read when it was made; its file names them in the line \"errors\"" }' \
+		if ($6) print $6 " sources could not be read when it was made; the line \"errors\" of" \
+			"\n  snapshots/" id "\nnames them" }' \
 		"$W/snapshots")"
 	LAYERS=$(sed -n 's/^"layers":\[\(.*\)\],*$/\1/p' "$REPO/snapshots/$ID" | tr -cd '0-9a-f,' | tr ',' ' ')
-	[ -n "$LAYERS" ] || die 4 "snapshots/$ID names no content; it is damaged. Choose another: \`sh recover.sh list\` shows them"
+	[ -n "$LAYERS" ] || die 4 "this snapshot names no content: its file is damaged. Choose another
+(\`sh recover.sh list\` shows them)"
 }
+
+############################################################################################ the manifest
 
 # Writes $W/pages.0 (the base), $W/pages.1, ...: the manifest of the snapshot, of each layer.
 read_pages() {
 	say "reading the manifest"
+	carefully read_lists
+	choose_pages
+	carefully read_layers
+	rm -f "$W"/list.*
+}
+
+# Writes $W/list.0, $W/list.1, ...: the pages of each layer.
+read_lists() {
 	layer=0
 	: >"$W/wanted"
 	for id in $LAYERS; do
 		printf '%s %s\n' "$layer" "$id" >>"$W/wanted"
+		: >"$W/list.$layer"
 		layer=$((layer + 1))
 	done
 	LAST=$((layer - 1))
 	export LAST
 	locate "$W/wanted" "$W/found"
-	while read -r layer id; do
-		if [ "$KEEP" = 0 ] || [ "$layer" = 0 ]; then
-			die 4 "the list of what is in the snapshot (blob $id) is lost; choose another snapshot"
-		fi
-		say "lost: the changes of layer $layer (blob $id); files may come back as they were before"
-		echo "layer $layer" >>"$W/missing"
-	done <"$W/lost"
-	: >"$W/wanted"
-	layer=0
-	while [ "$layer" -le "$LAST" ]; do
-		: >"$W/list.$layer"
-		layer=$((layer + 1))
-	done
+	[ ! -s "$W/lost" ] || die 4 "a list of what is in this snapshot lay in what is damaged or
+missing above, so all of the snapshot would be lost. Nothing was written. Look
+for another copy of that, or choose another snapshot; an older one may do
+without that list (\`sh recover.sh list\` shows them)"
 	while read -r layer pack offset length _; do
 		r "$pack" "$offset" "$length" | unz >"$W/list.$layer"
 	done <"$W/found"
-	# Pages of the base that cannot hold the wanted path are left out.
+}
+
+# Writes $W/wanted.pages, lines "LAYER PAGE-ID ENTRIES<tab>FIRST<tab>NEXT": paths of the first entry of the page, and of
+# the page behind it. Pages of the base that cannot hold the wanted path are left out.
+choose_pages() {
 	awk "$AWKLIB"'
 	function want(first, next_first, any,  i) {
 		for (i = 1; i <= points; i++) if (first <= point[i] && (any || point[i] < next_first)) return 1
 		return index(first, point[1] "\001") == 1
 	}
 	BEGIN {
-		wanted = W "/wanted"
+		wanted = W "/wanted.pages"
+		printf "" > wanted
 		if (ENVIRON["WANT"] != "") {
-			path = ENVIRON["WANT"]
-			do point[++points] = key(path); while ((path = parent_of(path)) != "")
+			p = ENVIRON["WANT"]
+			do point[++points] = key(p); while ((p = parent_of(p)) != "")
 		}
 		for (layer = 0; layer <= ENVIRON["LAST"]; layer++) {
-			n = 0
+			n = 0; split("", path); split("", first)
 			while ((getline l < (W "/list." layer)) > 0) {
 				id[++n] = substr(l, 1, 64); rest = substr(l, 66); i = index(rest, " ")
-				count[n] = substr(rest, 1, i - 1); first[n] = key(raw(substr(rest, i + 1)))
+				count[n] = substr(rest, 1, i - 1); path[n] = substr(rest, i + 1); first[n] = key(raw(path[n]))
 				if (!is_id(id[n]) || !is_number(count[n]) || MALFORMED) die("a list of pages cannot be understood")
 			}
 			for (i = 1; i <= n; i++)
-				if (!points || layer || want(first[i], first[i + 1], i == n)) print layer, id[i], count[i] > wanted
+				if (!points || layer || want(first[i], first[i + 1], i == n))
+					print layer, id[i], count[i] TAB path[i] TAB path[i + 1] > wanted
 		}
 	}' || exit 4
-	locate "$W/wanted" "$W/found"
-	if [ -s "$W/lost" ]; then
-		[ "$KEEP" = 1 ] || die 4 "pages of the snapshot's manifest are lost with what is damaged above;
-choose another snapshot, or use --keep-going to restore what is left"
-		while read -r layer id; do
-			count=$(awk -v id="$id" '$2 == id { print $3; exit }' "$W/wanted")
-			say "lost: a page of $count entries (blob $id); their paths are not known"
-			echo "page $id" >>"$W/missing"
-		done <"$W/lost"
+}
+
+read_layers() {
+	locate "$W/wanted.pages" "$W/found"
+	note_lost_pages
+	if [ -s "$W/lost" ] && [ "$KEEP" = 0 ]; then
+		die 4 "what the manifest says of these paths lay in what is damaged
+or missing above. Nothing was written. Look for another copy of that; or use
+--keep-going to restore what is left; or choose another snapshot"
 	fi
 	layer=0
 	while [ "$layer" -le "$LAST" ]; do
@@ -539,7 +699,19 @@ choose another snapshot, or use --keep-going to restore what is left"
 		[ ! -s "$W/ops" ] || run ops | unz >"$W/pages.$layer"
 		layer=$((layer + 1))
 	done
-	rm -f "$W"/list.*
+}
+
+# Writes $W/holes, lines "LAYER<tab>FIRST<tab>NEXT" (NEXT is empty at the end), and the same as lines of $W/missing.
+note_lost_pages() {
+	awk '!second { lost[$1, $2] = 1; next }
+		($1, $2) in lost { sub(/ [^\t]*/, ""); print }' "$W/lost" second=1 "$W/wanted.pages" >"$W/holes"
+	awk '{ print "page " $0 }' "$W/holes" >"$W/missing"
+	cp "$W/missing" "$W/missing.pages"
+	awk -F '\t' '{
+		print "lost: what the manifest says of paths from"
+		print "    " $2
+		print $3 == "" ? "  to the end" : "  to before\n    " $3
+	}' "$W/holes" >&2
 }
 
 # Merges the layers by path. With MODE=ls prints the paths; with MODE=restore writes the plan:
@@ -548,6 +720,8 @@ choose another snapshot, or use --keep-going to restore what is left"
 #   small, large         regular files, see below
 #   blobs                NUMBER ID of every blob these need
 #   attributes           PATH NAME VALUE of extended attributes that must be set by hand
+#   attributes.spare     the same, should the record be lost that has them
+#   hidden               paths of which a lost page may have told something newer
 #   totals               figures
 SELECT='
 # PLACE[k]: bundle and offset of a record. Where the line tells no offset, it stands right behind the record before it.
@@ -586,8 +760,26 @@ function advance(k,  l, i, p, r) {
 }
 function covered(k, by) { return KEY[k] == CUT[by] || index(KEY[k], CUT[by] "\001") == 1 || CUT[by] == "" }
 function cut_below(k) { if (!HAS_CUT[k] || !covered(k, k)) { HAS_CUT[k] = 1; CUT[k] = KEY[k] } }
+# True if a lost page of a newer layer may have told something else of this path.
+function unknown(k,  h) {
+	for (h in HOLE_LAYER) {
+		if (HOLE_NEXT[h] != "" && HOLE_NEXT[h] <= KEY[k]) delete HOLE_LAYER[h]
+		else if (HOLE_LAYER[h] > k && HOLE_FIRST[h] <= KEY[k]) return 1
+	}
+	return 0
+}
+function read_holes(  l, f, h) {
+	while ((getline l < (W "/holes")) > 0) {
+		split(l, f, TAB); h++
+		HOLE_LAYER[h] = f[1] + 0; HOLE_FIRST[h] = key(raw(f[2])); HOLE_NEXT[h] = key(raw(f[3]))
+	}
+}
 function handle(k,  j) {
 	for (j = k + 1; j <= LAST; j++) if (HAS_CUT[j] && covered(k, j)) return
+	if (unknown(k)) {
+		if (TYPE[k] !~ /^gone/ && (WANT == "" || KEY[k] == WANT || index(KEY[k], WANT "\001") == 1)) print PATH[k] > HIDDEN
+		return
+	}
 	if (TYPE[k] == "gone") return
 	if (TYPE[k] == "gone-tree") { cut_below(k); return }
 	if (TYPE[k] != "dir") {
@@ -626,6 +818,7 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 	p = PATH[k]; t = TYPE[k]
 	mode = S["mode"]; uid = substr(S["uid"], 2) + 0; gid = substr(S["gid"], 2) + 0; mtime = substr(S["mtime"], 3) + 0
 	if (mode == "" || mode ~ /[^0-7]/ || length(mode) > 4) die("the manifest cannot be understood, near " p)
+	if (index(p "/", ENVIRON["SCRATCH"] "/") == 1) die("the snapshot has a path named " p)
 	if (t != "dir" && (t == "char" || t == "block") && !ROOT) { devices++; return }
 	expected++; if (index(p, "%0A")) expected += gsub(/%0A/, "%0A", p)
 	if (p != ".") {
@@ -643,8 +836,9 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 		dirs++
 		DIR[p] = 1
 		print 5, p, mode, uid, gid, mtime > (p == "." ? TOP : DIRS)
-		if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0)
-		else if (xattrs != "" && !PLAIN) small(k, 3, "x", 0, 1, p, "")
+		if (xattrs == "") return
+		if (length(p) > LIMIT) set_by_hand(k, p, xattrs, 0, ATTRIBUTES)
+		else if (!PLAIN) { small(k, 3, "x", 0, 1, p, ""); set_by_hand(k, p, xattrs, 0, SPARE) }
 		return
 	}
 	if ("links" in S && number_of(S["links"]) != 1) {
@@ -660,13 +854,13 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 			if (MALFORMED || ("/" was "/") ~ /\/\.?\.?\// || was ~ CONTROL) die("the path " was " in the manifest is not allowed")
 		}
 		q = was == "" ? p : was
-		if (length(p) > LIMIT || length(was) > LIMIT || ("restamp" in S)) set_by_hand(k, p, xattrs, length(p) <= LIMIT && length(was) <= LIMIT)
+		if (length(p) > LIMIT || length(was) > LIMIT || ("restamp" in S)) set_by_hand(k, p, xattrs, length(p) <= LIMIT && length(was) <= LIMIT, ATTRIBUTES)
 		if ("at" in S) small(k, was == "" ? 0 : 1, "f", number_of(S["size"]), odd || length(q) > 99 || q ~ UNUSUAL, p, was)
-		else large(k, p)
+		else { large(k, p); if (!PLAIN) set_by_hand(k, p, xattrs, 0, SPARE) }
 		return
 	}
 	others++
-	if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0)
+	if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0, ATTRIBUTES)
 	else if (xattrs != "" && !PLAIN) { small(k, 4, "y", 0, 1, p, ""); return }
 	split("", parts)
 	if (t == "symlink") print 2, p, mode, uid, gid, mtime, S["target"] > SPECIAL
@@ -676,7 +870,8 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 		f = t == "char" ? 3 : 4
 		print f, p, mode, uid, gid, mtime, "", parts[1] + 0, parts[2] + 0 > SPECIAL
 	} else die("the manifest has an entry of unknown type " t ": " p)
-	small(k, 2, "o", 0, 1, p, "")
+	# A tar could not write one that is too long.
+	if (length(p) <= LIMIT) small(k, 2, "o", 0, 1, p, "")
 }
 # A line for a record in a bundle, sorted by place: KEY KIND SIZE ODD PATH WAS MODE UID GID MTIME RESTAMP BLOB OFFSET
 # KIND: f a file; x a folder with attributes, y something else with attributes; o something else without, which
@@ -708,12 +903,13 @@ function large(k, p,  v, n, i, stored, sparse, head) {
 	}
 	if (sparse) { v = S["map"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ","); for (i = 1; i + 1 <= n; i += 2) print "s", PART[i], PART[i + 1] > LARGE }
 }
-# Attributes that tar cannot set here, or that chown will take away.
-function set_by_hand(k, p, at, caps_only,  n) {
+# Notes attributes: those that tar cannot set here, or that chown will take away; or spare ones, in case the blob is
+# lost that has them in a record.
+function set_by_hand(k, p, at, caps_only, file,  n) {
 	if (at == "") return
 	n = split(TEXT[k], F, "\"")
 	for (; at < n; at += 4) {
-		if (!caps_only || F[at] == "security.capability") print p, F[at], F[at + 2] > ATTRIBUTES
+		if (!caps_only || F[at] == "security.capability") print p, F[at], F[at + 2] > file
 		if (F[at + 3] != ",") return
 	}
 }
@@ -723,7 +919,9 @@ BEGIN {
 	CONTROL = "[\001-\037\177]"; UNUSUAL = "[^ -$&-~]"
 	OFS = TAB
 	DIRS = W "/dirs"; TOP = W "/top"; MKDIRS = W "/mkdirs"; SPECIAL = W "/special"; SMALL = W "/small"; LARGE = W "/large"
-	ATTRIBUTES = W "/attributes"
+	ATTRIBUTES = W "/attributes"; SPARE = W "/attributes.spare"; HIDDEN = W "/hidden"
+	printf "" > HIDDEN
+	read_holes()
 	for (k = 0; k <= LAST; k++) { FILE[k] = W "/pages." k; LIVE[k] = 1; HAS_CUT[k] = 0; advance(k) }
 	for (;;) {
 		best = -1
@@ -765,7 +963,7 @@ select_entries() {
 		[ -n "$WANT" ] || return 0
 		# `ls` shows unusual bytes as %XX: perhaps the path was copied from there.
 		plain=$(printf '%s' "$WANT" | awk "$AWKLIB"'{ t = raw($0); if (!MALFORMED && t != $0) printf "%s.", t }')
-		[ -n "$plain" ] || die 1 "there is no $WANT in the snapshot; \`sh recover.sh ls ${ID%"${ID#????????}"}\` shows what there is"
+		[ -n "$plain" ] || nothing_there
 		rm -f "$W/dirs" "$W/mkdirs" "$W/blobs"
 		select_entries "$1" "${plain%.}"
 		return
@@ -778,8 +976,16 @@ select_entries() {
 	esac
 }
 
+nothing_there() {
+	if [ -s "$W/missing" ]; then
+		die 4 "there is no $WANT in what is left of the snapshot's manifest"
+	fi
+	die 1 "there is no $WANT in the snapshot;
+\`sh recover.sh ls ${ID%"${ID#????????}"}\` shows what there is"
+}
+
 ls_snapshot() {
-	workspace "${TMPDIR:-/tmp}"
+	workspace "${TMPDIR:-/tmp}/recover-tmp.$$"
 	open_snapshot "$1"
 	read_index
 	select_entries ls "$2"
@@ -842,7 +1048,12 @@ choose_tar() {
 	TAR_FLAGS="$PLAIN_FLAGS $ATTRIBUTE_FLAGS"
 	HARD_LINKS=0
 	ln "$W/probe" "$W/probe2" 2>/dev/null && rm -f "$W/probe2" && HARD_LINKS=1
-	[ "$HARD_LINKS" = 1 ] || say "recover.sh: this file system has no links; what needs them will be reported"
+	[ "$HARD_LINKS" = 1 ] || say "recover.sh: this file system has no links; what needs them is reported"
+	# What prints the size of files, a line each.
+	SIZES='ls_sizes'
+	for sizes in 'stat -c %s' 'stat -f %z'; do
+		[ "$($sizes "$W/probe" 2>/dev/null)" != 8 ] || SIZES=$sizes
+	done
 	export ROOT PLAIN
 	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
 	[ "$(find "$W/probe" -type f -links 1 2>/dev/null)" ] || die 1 "this find knows no -links; install findutils"
@@ -867,7 +1078,7 @@ untar() {
 # header?), with STEP=write writes the commands that put the files together:
 #   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
 #   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK),
-#   restamp (MODE UID GID MTIME PATH), missing
+#   restamp (MODE UID GID MTIME PATH), expected (SIZE PATH of each file), missing
 BUNDLES='
 function missing(p) { print "path " p >> MISSING }
 # Scratch folders: the first in which this path is free, so that old names never meet.
@@ -925,6 +1136,7 @@ function bundle(  i, j, s, known, streams, size, gap, first, content, count) {
 		content = AT[i] + size - pad(SIZE[i])
 		first = 0
 		for (j = 1; j <= LINES[i]; j++) {
+			if (KIND[i, j] == "f") print SIZE[i], P[i, j] > EXPECTED
 			if (KIND[i, j] == "o") GO[i, 0] = GO[i, 0] + 0
 			else if (KIND[i, j] != "f") { GO[i, KIND[i, j]] = 1; streams = streams " " KIND[i, j] }
 			else if (by_hand(P[i, j]) || by_hand(WAS[i, j]) || (PLAIN && PAX[n, AT[i]] > 0 && !is_simple(WAS[i, j] == "" ? P[i, j] : WAS[i, j]))) {
@@ -966,7 +1178,8 @@ function runs(s,  i, n_runs, end) {
 # One large file: its line in BIG, its pieces in PB (blob), PO (offset), PL (length; "" for all).
 function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
 	p = BIG[2]; was = BIG[3]; size = BIG[9] + 0; stored = BIG[10] + 0; head = BIG[11]
-	ok = head in PACK
+	# The page says all that the head does.
+	ok = 1
 	for (i = 1; i <= pieces; i++) if (!(PB[i] in PACK)) ok = 0
 	left = stored
 	for (i = 1; ok && i <= pieces; i++) {
@@ -975,8 +1188,10 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
 		left -= PL[i]
 	}
 	if (!ok || left != 0) { if (ok) bad_records++; missing(p); return }
+	print size, p > EXPECTED
 	padding = pad(stored) - stored
-	hand = by_hand(p) || by_hand(was) || (PLAIN && (BIG[12] || (FULL[head] > 512 && (size >= 8589934592 || !is_simple(was == "" ? p : was)))))
+	hand = !(head in PACK) || by_hand(p) || by_hand(was) || (PLAIN && (BIG[12] || (FULL[head] > 512 && (size >= 8589934592 || !is_simple(was == "" ? p : was)))))
+	if (!(head in PACK)) print "attributes " p >> MISSING
 	if (hand || BIG[8] || (PLAIN && FULL[head] > 512)) restamp(p, BIG[4], BIG[5], BIG[6], BIG[7])
 	if (hand) { s = "m"; print "{ :" > (W "/ops.m") }
 	else if (was == "") s = 0
@@ -1002,17 +1217,16 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
 	}
 	close_group(s)
 	if (!BIG[12]) { print "} | head -c " size into(p) > (W "/ops.m"); return }
-	print "} | {" > (W "/ops.m")
-	print "PLACE=" quoted(raw(p)) "; holes " size > (W "/ops.m")
+	print "} | ( enter " quoted(raw(p)) "; holes " size > (W "/ops.m")
 	for (i = 1; i <= segments; i++) if (SL[i] > 0) print "segment " SO[i] " " SL[i] > (W "/ops.m")
-	print "cat >/dev/null; }" > (W "/ops.m")
+	print "cat >/dev/null; leave )" > (W "/ops.m")
 }
 # True if a piece is all of its blob. The zeros at the end of a last chunk are those that tar wants there.
 function is_whole(i) { return PO[i] == 0 && (PL[i] == FULL[PB[i]] || (i == pieces && PL[i] + padding == FULL[PB[i]])) }
 BEGIN {
 	FS = OFS = TAB; STEP = ENVIRON["STEP"]; PLAIN = ENVIRON["PLAIN"] + 0; LIMIT = ENVIRON["LIMIT"] + 0
 	UNUSUAL = "[^ -$&-~]"
-	MISSING = W "/missing"; COPIES = W "/copies"; MOVED = W "/moved"; RESTAMP = W "/restamp"
+	MISSING = W "/missing"; COPIES = W "/copies"; MOVED = W "/moved"; RESTAMP = W "/restamp"; EXPECTED = W "/expected"
 	n = 0
 	while ((getline l < (W "/found")) > 0) {
 		split(l, p, " "); PACK[p[1]] = p[2]; OFFSET[p[1]] = p[3] + 0; LENGTH[p[1]] = p[4] + 0; FULL[p[1]] = p[5] + 0
@@ -1042,7 +1256,7 @@ BEGIN {
 '
 
 # Makes tar headers: TYPE PATH MODE UID GID MTIME LINK MAJOR MINOR -> printf commands. Names longer than ustar holds
-# come as GNU long names, numbers as base-256, so every tar reads them. Type F is a symlink to a path in TARGET.
+# come as GNU long names, numbers as base-256, so every tar reads them. Type F is a symlink to a path beside it.
 # They go to headers.1, headers.2, ..., which are not long, because busybox tar takes much time for many links.
 # Paths that are too long for any tar go to deep.sh.
 HEADERS='
@@ -1086,11 +1300,11 @@ function long_name(type, s) {
 	print "printf %b " Q block("././@LongLink", 0, 0, 0, length(s) + 1, 0, type, "", 0, 0) Q > PART
 	print "printf %b " Q text(s) nuls(1 + (512 - (length(s) + 1) % 512) % 512) Q > PART
 }
-function deep(command, r) { print "deep " quoted(r) " " command >> DEEP }
+function deep(command, r) { print "deep " quoted(r) " " command " || not_set" >> DEEP }
 function header(l,  f, p, r, link, type) {
 	split(l, f, TAB)
 	type = f[1]; p = f[2]; r = raw(p); link = raw(f[7])
-	if (type == "F") { type = 2; link = ENVIRON["TOPDIR"] "/" link }
+	if (type == "F") { type = 2; link = ENVIRON["STAGE"] "/" link }
 	if (length(r) > LIMIT || (type == 1 && length(link) > LIMIT)) { deep_entry(type, r, f, link); return }
 	if (count++ % 5000 == 0) {
 		if (PART != "") close(PART)
@@ -1103,7 +1317,7 @@ function header(l,  f, p, r, link, type) {
 }
 function octal_value(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v = v * 8 + substr(s, i, 1); return v }
 function deep_entry(type, r, f, link,  s) {
-	if (type == 1) { print "deep_link " quoted(link) " " quoted(r) >> DEEP; return }
+	if (type == 1) { print "deep_link " quoted(link) " " quoted(r) " || not_set" >> DEEP; return }
 	if (type == 2) deep("ln -s -- " quoted(link), r)
 	else if (type == 6) deep("mkfifo", r)
 	else if (type == 3 || type == 4) deep("make_node " (type == 3 ? "c " : "b ") f[8] " " f[9], r)
@@ -1147,7 +1361,7 @@ function stamp(s,  days, rest, era, doe, yoe, doy, mp, y, m) {
 RESTAMPS='
 BEGIN {
 	FS = OFS = TAB; OUT = W "/restamp.sh"; LIMIT = ENVIRON["LIMIT"] + 0
-	while ((getline l < (W "/attributes")) > 0) { split(l, f, TAB); capable[f[1]] = 1 }
+	while ((getline l < (W "/attributes.all")) > 0) { split(l, f, TAB); capable[f[1]] = 1 }
 	while ((getline l) > 0) {
 		split(l, f, TAB); r = raw(f[3])
 		# A touch that takes mktime at its word cannot say one second before 1970; it can copy it.
@@ -1191,20 +1405,25 @@ own() {
 }
 not_set() { fail "some owners, modes or times could not be set (see above)"; }
 
-# deep PATH COMMAND...: runs it in the folder of PATH with the last component added; for paths too long for one call.
-deep() (
-	path=$1
-	shift
+# For paths that are too long for one call.
+# enter PATH: goes to its folder, step by step; PLACE is its last component. (For subshells: it does not come back.)
+enter() {
+	PLACE=$1
 	while :; do
-		case $path in
+		case $PLACE in
 		*/*) ;;
 		*) break ;;
 		esac
-		component=${path%%/*} path=${path#*/}
+		component=${PLACE%%/*} PLACE=${PLACE#*/}
 		[ -d "./$component" ] || mkdir "./$component"
 		cd -P "./$component" 2>/dev/null || exit 1
 	done
-	"$@" "./$path"
+}
+# deep PATH COMMAND...: runs it there, with the last component added.
+deep() (
+	enter "$1"
+	shift
+	"$@" "./$PLACE"
 )
 into() { cat >"$1"; }
 make_node() { mknod "$4" "$1" "$2" "$3"; }
@@ -1214,29 +1433,35 @@ deep_link() {
 }
 link_to() { ln "$2" "$1"; }
 link_from() { ln "$1" "$2"; }
-# Files with holes, by hand: the data of each segment comes from standard input.
-holes() { dd if=/dev/null of="./$PLACE" bs=1 seek="$1" 2>/dev/null || fail "cannot write $PLACE"; }
+# Files with holes, by hand, between `enter` and `leave`: the data of each segment comes from standard input.
+holes() { dd if=/dev/null of="./$PLACE" bs=1 seek="$1" 2>/dev/null || broken "cannot write $PLACE"; }
 segment() {
-	[ "$DD_BYTES" = 1 ] || fail "this dd cannot restore files with holes; use GNU tar"
+	[ "$DD_BYTES" = 1 ] || broken "this dd cannot restore files with holes; use GNU tar"
 	dd of="./$PLACE" bs=65536 iflag=fullblock,count_bytes oflag=seek_bytes conv=notrunc count="$2" seek="$1" 2>/dev/null ||
-		fail "cannot write $PLACE"
+		broken "cannot write $PLACE"
 }
+broken() {
+	[ -n "${BROKEN-}" ] || fail "$1"
+	BROKEN=1
+}
+leave() { [ -z "${BROKEN-}" ] || rm -f "./$PLACE"; }
 
-# Extracts a stream of records from the repository. Whatever they are, all folders are folders after that.
+# A stream of records from the repository.
+records() {
+	run "$1"
+	zeros 1024
+}
+# Extracts one. Whatever the records are, all folders are folders after that.
 extract() {
 	[ -f "$W/$1" ] || return 0
-	{
-		run "$1"
-		zeros 1024
-	} | untar
-	# shellcheck disable=SC2034 # folders.sh uses it
-	FOLDERS=real
+	records "$1" | untar
 	run folders.sh
 }
 real() {
 	for folder; do
 		if [ -h "$folder" ] || ! [ -d "$folder" ]; then
-			die 4 "the records of the repository made something else of the folder $folder; stopping here"
+			die 4 "the records of the repository made something else of the folder
+$folder; stopping here"
 		fi
 	done
 }
@@ -1295,78 +1520,137 @@ measure() {
 		}' >"$W/pax"
 }
 
+# restore SNAPSHOT TARGET PATH
 restore() {
-	target=$2
+	enter_target "$2"
+	choose_tar
+	open_snapshot "$1"
+	read_index
+	select_entries restore "$3"
+	for file in dirs mkdirs special small large blobs attributes attributes.spare; do
+		[ -f "$W/$file" ] || : >"$W/$file"
+	done
+	rm -f "$W"/pages.*
+	sort "$W/small" >"$W/small.sorted"
+	rm -f "$W/small"
+	carefully write_all
+	check_lengths
+	write_links_and_specials
+	move_into_place
+	finish_folders
+	write_attributes
+	finish
+}
+
+# Makes TARGET and in it STAGE, where all is written until it is whole; goes there.
+enter_target() {
+	target=$1
 	case $target in
 	-*) target=./$target ;;
 	esac
 	if [ -e "$target" ] || [ -h "$target" ]; then
 		[ -d "$target" ] || die 1 "$target is not a folder; name a new one"
-		[ -z "$(ls -A "$target" 2>/dev/null)" ] || die 1 "$target is not empty; name a new folder, or make one in it"
+		[ -z "$(ls -A "$target" 2>/dev/null)" ] || die 1 "$target is not empty; name a new folder"
 	else
 		mkdir -p -- "$target" || die 1 "cannot make the folder $target"
 		MADE=$target
 	fi
 	TOPDIR=$(cd -P -- "$target" 2>/dev/null && pwd -P) || die 1 "cannot enter the folder $target"
 	[ -z "$MADE" ] || MADE=$TOPDIR
-	cd -P -- "$TOPDIR" || exit 1
-	workspace "$TOPDIR"
-	SCRATCH=${W##*/}
-	# No path that this script hands to a tool may be longer than 4095 bytes, also with TARGET before it.
-	LIMIT=$((3900 - ${#TOPDIR}))
+	SCRATCH=recover-unfinished.$$
+	STAGE=$TOPDIR/$SCRATCH
+	(umask 077 && mkdir "$STAGE") || die 1 "cannot write to $target"
+	cd -P -- "$STAGE" || exit 1
+	# The folder for notes has the name of the stage. So what is at the top can never be in the way when it moves up.
+	workspace "$STAGE/$SCRATCH"
+	# No path that this script hands to a tool may be longer than 4095 bytes, also with STAGE before it.
+	LIMIT=$((3900 - ${#STAGE}))
 	REVERSE=0
-	export TOPDIR SCRATCH LIMIT REVERSE
-	choose_tar
-	open_snapshot "$1"
-	read_index
-	: >"$W/missing"
-	select_entries restore "$3"
-	for file in dirs mkdirs special small large blobs copies moved restamp attributes; do
-		[ -f "$W/$file" ] || : >"$W/$file"
+	export STAGE SCRATCH LIMIT REVERSE
+}
+
+# Everything that reads blobs: plans, then writes folders and files into STAGE. It may be called anew.
+write_all() {
+	find . ! -name . -prune ! -name "$SCRATCH" -exec rm -rf {} +
+	rm -rf "$W"/s[0-9]* "$W"/b/* "$W"/ops.* "$W/copy" "$W/failed"
+	for file in copies moved restamp expected; do
+		: >"$W/$file"
 	done
-	rm -f "$W"/pages.*
+	plan_files
+	[ ! -f "$W/unreadable" ] || return 0
+	refuse_what_is_lost
+	say "restoring $files files ($bytes bytes), $dirs folders,"
+	say "$((links + others)) links and specials to $target"
+	[ "$KIND" != plain ] || say "recover.sh: this tar leaves out extended attributes and ACLs; GNU tar does not"
+	make_folders
+	write_files
+}
+
+# Finds out which files can be restored, and how: the streams (ops.*), and $W/missing.
+plan_files() {
+	cp "$W/missing.pages" "$W/missing"
+	cp "$W/special" "$W/special.kept"
 	locate "$W/blobs" "$W/found"
-	sort "$W/small" >"$W/small.sorted"
-	rm -f "$W/small"
 	measure
 	STEP='write' awk "$AWKLIB$BUNDLES" || exit 4
-	rm -f "$W/small.sorted" "$W/large"
-	if [ -s "$W/missing" ]; then
-		# Second names of files that are lost.
-		awk "$AWKLIB"'BEGIN { FS = TAB }
-			!second { if (sub(/^path /, "")) lost[$0] = 1; next }
-			$1 == 1 && ($7 in lost) { print "path " $2 > (W "/missing.too"); next }
-			{ print }' "$W/missing" second=1 "$W/special" >"$W/special.kept"
-		mv "$W/special.kept" "$W/special"
-		[ ! -f "$W/missing.too" ] || cat "$W/missing.too" >>"$W/missing"
-	fi
+	take_spare_attributes
+	drop_what_is_lost
 	read -r roots bad_records <"$W/roots"
-	lost=$(awk '$1 == "path" { n += 1 + gsub(/%0A/, "") } END { print n + 0 }' "$W/missing")
 	read -r files dirs links others bytes devices expected <"$W/totals"
-	if [ -s "$W/missing" ] && [ "$KEEP" = 0 ]; then
-		awk '$1 == "path" { print "lost: " substr($0, 6); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
-		die 4 "$(awk '$1 == "path" { n++ } END { print n }' "$W/missing") paths cannot be restored, because of what is damaged or missing above. Nothing was written.
-Use --keep-going to restore everything else, or choose another snapshot"
-	fi
 	[ "$bad_records" = 0 ] || say "recover.sh: $bad_records records do not fit the manifest"
-	MADE=''
-	say "restoring $files files ($bytes bytes), $dirs folders, $((links + others)) links and specials to $target"
-	[ "$KIND" != plain ] || say "recover.sh: this tar cannot restore extended attributes and ACLs; GNU tar can"
+}
 
-	# Folders, for the time being with modes that let us write.
+# Where only the record with the attributes is lost (lines "attributes PATH" in $W/missing), the page has them too.
+take_spare_attributes() {
+	awk 'BEGIN { FS = "\t" } !second { if (sub(/^attributes /, "")) lost[$0] = 1; next } $1 in lost' \
+		"$W/missing" second=1 "$W/attributes.spare" | cat "$W/attributes" - >"$W/attributes.all"
+	awk '$1 != "attributes"' "$W/missing" >"$W/missing.left"
+	mv "$W/missing.left" "$W/missing"
+}
+
+# Takes lost files out of the lists of what comes later, and notes their second names as lost.
+drop_what_is_lost() {
+	awk "$AWKLIB"'BEGIN { FS = TAB; MORE = W "/missing.more"; printf "" > MORE }
+		!second { if (sub(/^path /, "")) lost[$0] = 1; next }
+		$1 == 1 && ($7 in lost) { print "path " $2 > MORE; next }
+		{ print }' "$W/missing" second=1 "$W/special.kept" >"$W/special.left"
+	mv "$W/special.left" "$W/special.kept"
+	cat "$W/missing.more" >>"$W/missing"
+	awk -F '\t' '!second { if (sub(/^path /, "")) lost[$0] = 1; next } !($5 in lost)' \
+		"$W/missing" second=1 "$W/restamp" >"$W/restamp.left"
+	mv "$W/restamp.left" "$W/restamp"
+}
+
+refuse_what_is_lost() {
+	[ -s "$W/missing" ] && [ "$KEEP" = 0 ] || return 0
+	awk '$1 == "path" { print "lost: " substr($0, 6); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
+	die 4 "$(awk '$1 == "path" { n++ } END { print n + 0 }' "$W/missing") paths cannot be restored, because of what is damaged
+or missing above. Nothing was written. Look for another copy of it; or use
+--keep-going to restore everything else; or choose another snapshot"
+}
+
+# Folders, for the time being with modes that let us write.
+make_folders() {
 	# shellcheck disable=SC2034 # folders.sh uses FOLDERS
 	{
 		awk -F '\t' '{ print $2 }' "$W/dirs"
 		cat "$W/mkdirs"
 	} | (umask 077 && awk "$AWKLIB"'BEGIN {
-		OUT = W "/folders.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+		OUT = W "/folders.sh"; DEEP = W "/deep_folders.sh"; LIMIT = ENVIRON["LIMIT"] + 0
 		while ((getline l) > 0) {
-			if (index(l "/", ENVIRON["SCRATCH"] "/") == 1) die("the snapshot has a path named " l)
-			r = raw(l); if (length(r) > LIMIT) print "deep " quoted(r) " make_dir" > (W "/deep_folders.sh"); else batch(OUT, "$FOLDERS", r)
+			r = raw(l)
+			if (length(r) > LIMIT) print "deep " quoted(r) " make_dir" > DEEP
+			else batch(OUT, "$FOLDERS", r)
 		}
 		flush_batch(OUT)
 	}' && FOLDERS='mkdir -p' && run folders.sh && run deep_folders.sh) || die 1 "cannot make the folders in $target"
+}
+make_dir() { [ -d "$1" ] || mkdir "$1"; }
 
+write_files() {
+	# From here on folders.sh checks them.
+	# shellcheck disable=SC2034 # folders.sh uses it
+	FOLDERS=real
 	# Files that lie in the repository as they are wanted.
 	extract ops.0
 	remove_links
@@ -1374,43 +1658,121 @@ Use --keep-going to restore everything else, or choose another snapshot"
 	number=1
 	while [ "$number" -le "$roots" ]; do
 		mkdir "$W/s$number"
-		{
-			run "ops.$number"
-			zeros 1024
-		} | (cd "$W/s$number" && untar && remove_links)
+		records "ops.$number" | (cd "$W/s$number" && untar && remove_links)
 		number=$((number + 1))
 	done
 	if [ "$HARD_LINKS" = 1 ]; then make_entries moved; else one_by_one "mv -f" moved; fi
 	rm -rf "$W"/s[0-9]*
-	# Files with the content of another: a tree of links to that, copied with the content.
-	if [ "$HARD_LINKS" = 0 ]; then
-		one_by_one "cp -p" copies
-	elif [ -s "$W/copies" ]; then
-		mkdir "$W/copy"
-		(cd "$W/copy" && make_entries copies)
-		keep=-p
-		case $(cp --help 2>&1) in
-		*--preserve*) keep='--preserve=all --no-preserve=links' ;;
-		esac
-		# shellcheck disable=SC2086 # words
-		(cd "$W/copy" && cp -RL $keep . "$TOPDIR/") || fail "cp failed (see above)"
-		rm -rf "$W/copy"
-	fi
+	copy_files
 	run ops.m
 	run ops.t
+	# Folders and specials with attributes come later; what they need is read now.
+	for stream in x y; do
+		[ ! -f "$W/ops.$stream" ] || records "ops.$stream" >"$W/stream.$stream"
+	done
+}
+
+# Files with the content of another: a tree of links to that, copied with the content.
+copy_files() {
+	[ -s "$W/copies" ] || return 0
+	if [ "$HARD_LINKS" = 0 ]; then
+		one_by_one "cp -p" copies
+		return
+	fi
+	mkdir "$W/copy"
+	(cd "$W/copy" && make_entries copies)
+	keep=-p
+	case $(cp --help 2>&1) in
+	*--preserve*) keep='--preserve=all --no-preserve=links' ;;
+	esac
+	# shellcheck disable=SC2086 # words
+	(cd "$W/copy" && cp -RL $keep . "$STAGE/") || fail "cp failed (see above)"
+	rm -rf "$W/copy"
+}
+
+# Removes files that are not as long as the manifest says, and notes them as lost. Here ends what tar could not write,
+# for want of room or whatever it said above.
+check_lengths() {
+	awk "$AWKLIB"'
+	function flush() { if (n) print "lengths " first " " quoted(sizes) names > OUT; n = 0; sizes = names = "" }
+	BEGIN {
+		FS = TAB; OUT = W "/lengths.sh"; LIMIT = ENVIRON["LIMIT"] + 0
+		while ((getline) > 0) {
+			line++; r = raw($2)
+			if (length(r) > LIMIT) { print "deep " quoted(r) " lengths " line " " quoted($1 " ") > OUT; continue }
+			if (!n++) first = line
+			sizes = sizes $1 " "; names = names " " quoted("./" r)
+			if (length(names) > 30000) flush()
+		}
+		flush()
+	}' <"$W/expected"
+	: >"$W/wrong"
+	run lengths.sh
+	[ -s "$W/wrong" ] || return 0
+	fail "$(awk 'END { print NR }' "$W/wrong") files did not come out as long as they should be
+(is there room?)"
+	awk -F '\t' '!second { wrong[$1] = 1; next } FNR in wrong { print "path " $2 }' \
+		"$W/wrong" second=1 "$W/expected" >>"$W/missing"
+	drop_what_is_lost
+}
+# lengths N 'SIZE SIZE ' FILE FILE: these are the files of line N of $W/expected and those behind it.
+lengths() {
+	line=$1 sizes=$2
+	shift 2
+	[ "$(sizes_of "$@")" != "$sizes" ] || return 0
+	for file; do
+		size=${sizes%% *} sizes=${sizes#* }
+		if [ -h "$file" ] || ! [ -f "$file" ] || [ "$(sizes_of "$file")" != "$size " ]; then
+			rm -f "$file"
+			echo "$line" >>"$W/wrong"
+		fi
+		line=$((line + 1))
+	done
+}
+sizes_of() { $SIZES "$@" 2>/dev/null | tr '\n' ' '; }
+ls_sizes() {
+	for file; do
+		set -f
+		# shellcheck disable=SC2046 # the words of ls
+		set -- $(ls -ldn "$file")
+		set +f
+		echo "$5"
+	done
+}
+
+write_links_and_specials() {
 	# Metadata that is newer than the record.
 	restamp "$W/restamp"
-	# Links and specials; then folders, the deepest first.
-	extract ops.y
-	make_entries special
+	if [ -f "$W/stream.y" ]; then untar <"$W/stream.y"; fi
+	run folders.sh
+	make_entries special.kept
 	if [ "$KIND" = plain ]; then
 		# It leaves owner and time of links as they come.
-		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special" >"$W/links"
+		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special.kept" >"$W/links"
 		restamp "$W/links"
 	fi
+	run deep.sh
+	rm -f "$W/deep.sh"
 	# Counted now, while all folders can be read.
-	found=$(find . 2>/dev/null | awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1 { n++ } END { print n + 0 }')
-	extract ops.x
+	found=
+	if find . >"$W/there" 2>/dev/null; then
+		found=$(awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1 { n++ } END { print n + 0 }' "$W/there")
+	fi
+	rm -f "$W/there"
+}
+
+# Gives everything its name, while folders have modes that allow it.
+move_into_place() {
+	# shellcheck disable=SC2016 # the inner shell expands these
+	TOPDIR=$TOPDIR find . ! -name . -prune ! -name "$SCRATCH" -exec sh -c 'exec mv -- "$@" "$TOPDIR/"' mv {} + ||
+		die 1 "cannot move what was restored to $target"
+	cd -P -- "$TOPDIR" || exit 1
+}
+
+# Mode, owner, time and attributes of folders, the deepest first.
+finish_folders() {
+	if [ -f "$W/stream.x" ]; then untar <"$W/stream.x"; fi
+	run folders.sh
 	REVERSE=1
 	make_entries dirs
 	if [ "$KIND$ROOT" = plain0 ]; then
@@ -1426,27 +1788,30 @@ Use --keep-going to restore everything else, or choose another snapshot"
 		run modes.sh
 	fi
 	run deep.sh
-	if [ -s "$W/attributes" ]; then
-		if command -v setfattr >/dev/null; then
-			awk "$AWKLIB"'
-			!second { if (sub(/^path /, "")) lost[$0] = 1; next }
-			{
-				split($0, f, TAB); r = raw(f[1]); if ((f[1] in lost) || f[3] ~ "[^A-Za-z0-9+/=]") next
-				if (f[2] !~ /^user[.]/ && ENVIRON["ROOT"] != 1) next; command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
-				print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
-			}' "$W/missing" second=1 "$W/attributes" >"$W/attributes.sh"
-			run attributes.sh || fail "some extended attributes could not be set"
-		else
-			say "recover.sh: setfattr is not installed, so some extended attributes of these may not be restored:"
-			awk -F '\t' '{ print $1 }' "$W/attributes" | sort -u >&2
-		fi
-	fi
-	finish
 }
 
-make_dir() { [ -d "$1" ] || mkdir "$1"; }
+# Attributes that tar does not set.
+write_attributes() {
+	[ -s "$W/attributes.all" ] || return 0
+	if ! command -v setfattr >/dev/null; then
+		say "recover.sh: setfattr is not installed, so some extended attributes
+of these may not be restored:"
+		awk -F '\t' '{ print $1 }' "$W/attributes.all" | sort -u >&2
+		return
+	fi
+	awk "$AWKLIB"'
+	!second { if (sub(/^path /, "")) lost[$0] = 1; next }
+	{
+		split($0, f, TAB); r = raw(f[1])
+		if ((f[1] in lost) || f[3] ~ "[^A-Za-z0-9+/=]") next
+		if (f[2] !~ /^user[.]/ && ENVIRON["ROOT"] != 1) next
+		command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
+		print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
+	}' "$W/missing" second=1 "$W/attributes.all" >"$W/attributes.sh"
+	run attributes.sh || fail "some extended attributes could not be set"
+}
 
-# Counts what is there, removes the scratch folder, stamps TARGET itself, and says how it went.
+# Removes the scratch folders, stamps TARGET itself, and says how it went.
 finish() {
 	rc=0
 	[ ! -s "$W/failed" ] || rc=1
@@ -1457,13 +1822,13 @@ finish() {
 	else
 		expected=$((expected + 1))
 	fi
-	deep=0
-	[ ! -f "$W/deep.sh" ] || deep=1
-	lost_pages=$(awk '$1 != "path"' "$W/missing")
-	missing=$(awk '$1 == "path" { print substr($0, 6) }' "$W/missing")
+	lost_pages=$(cat "$W/holes")
+	missing=$(awk '$1 == "path" { print substr($0, 6) }' "$W/missing" && cat "$W/hidden")
+	# A line feed in a path makes two lines of it.
+	expected=$((expected - $(awk '$1 == "path" { n += 1 + gsub(/%0A/, "") } END { print n + 0 }' "$W/missing")))
 	[ -w . ] || chmod u+rwx .
-	cd / && rm -rf "$W" && cd -P "$TOPDIR" || exit 1
-	W=''
+	cd / && rm -rf "$STAGE" && cd -P "$TOPDIR" || exit 1
+	W='' STAGE=''
 	trap - EXIT
 	if [ -n "$top" ]; then
 		# shellcheck disable=SC2086 # the flags are words
@@ -1472,9 +1837,13 @@ finish() {
 			zeros 1024
 		} | LC_ALL=$TAR_LOCALE "$TAR" $PLAIN_FLAGS -f - || rc=1
 	fi
-	expected=$((expected - lost))
-	if [ "$found" != "$expected" ] && [ "$deep" = 0 ]; then
-		say "recover.sh: there should be $expected paths in $target, and there are $found; compare with \`sh recover.sh ls\`"
+	tell_how_it_went
+}
+
+tell_how_it_went() {
+	if [ -n "$found" ] && [ "$found" != "$expected" ]; then
+		say "recover.sh: there should be $expected paths in $target, and there are $found;
+compare with \`sh recover.sh ls\`"
 		rc=1
 	fi
 	if [ "$devices" != 0 ]; then
@@ -1482,15 +1851,13 @@ finish() {
 		rc=1
 	fi
 	if [ -n "$missing" ]; then
-		printf '%s\n' "$missing" | while read -r path; do
-			printf 'lost: %s\n' "$path"
-		done
+		printf '%s\n' "$missing" | sed 's/^/lost: /'
 	fi
-	[ -z "$missing$lost_pages" ] || {
+	if [ -n "$missing$lost_pages" ]; then
 		say "restored to $target, but not everything: see what is listed as lost"
 		[ "$rc" != 0 ] || rc=4
 		exit "$rc"
-	}
+	fi
 	[ "$rc" = 0 ] || die 1 "restored to $target, with the errors above"
 	say "done: everything is in $target"
 }
@@ -1500,12 +1867,13 @@ finish() {
 check() {
 	[ "$CHECK" = 1 ] || misuse "check and --no-check do not go together"
 	CHECK=0
-	workspace "${TMPDIR:-/tmp}"
+	workspace "${TMPDIR:-/tmp}/recover-tmp.$$"
 	CHECK=1
 	rc=0
 	for folder in packs index snapshots; do
 		names_in "$folder"
 	done >"$W/all"
+	refuse_unreadable "$W/all"
 	count=$(awk 'END { print NR }' "$W/all")
 	say "checking $count files"
 	mismatched <"$W/all" >"$W/damaged"
@@ -1519,18 +1887,17 @@ check() {
 	done <"$W/index.good" | awk '!second { there[$0] = 1; next }
 		$1 == "pack" { name = "packs/" substr($2, 1, 2) "/" $2; if (!(name in there) && !told[name]++) print name }' \
 		"$W/packs" second=1 - >"$W/absent"
-	while read -r name; do
-		printf 'damaged: %s\n' "$name"
+	for what in damaged absent; do
+		[ -s "$W/$what" ] || continue
+		echo "$what:"
+		sed 's/^/  /' "$W/$what"
 		rc=4
-	done <"$W/damaged"
-	while read -r name; do
-		printf 'missing: %s\n' "$name"
-		rc=4
-	done <"$W/absent"
+	done
 	if [ "$rc" = 0 ]; then
 		echo "all $count files of the repository are as they were written"
 	else
-		say "What is not damaged can be restored: sh recover.sh --keep-going restore SNAPSHOT TARGET"
+		say "What is not damaged can be restored:"
+		say "  sh recover.sh --keep-going restore SNAPSHOT TARGET"
 	fi
 	exit "$rc"
 }
@@ -1564,7 +1931,7 @@ ls)
 		snapshot=$1
 		shift
 	elif [ $# -gt 1 ]; then
-		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them"
+		no_snapshot "$1"
 	fi
 	[ $# -le 1 ] || misuse "too many arguments"
 	ls_snapshot "$snapshot" "${1-}"
@@ -1575,7 +1942,8 @@ restore)
 		snapshot=$1
 		shift
 	elif [ $# -gt 2 ] || { [ $# = 2 ] && is_id "$1"; }; then
-		die 1 "there is no snapshot $1; \`sh recover.sh list\` shows them (a folder $1 is better written ./$1)"
+		no_snapshot "$1
+(should it be a folder, write ./$1)"
 	fi
 	[ -n "${1-}" ] || misuse "restore wants a TARGET folder"
 	[ $# -le 2 ] || misuse "too many arguments"
