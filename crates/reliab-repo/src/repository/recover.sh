@@ -95,7 +95,7 @@ fail() {
 
 ############################################################################################ arguments and tools
 
-REPO='' CHECK=1 KEEP=0 W='' MADE='' STAGE='' SHA=''
+REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' SHA=''
 left=$#
 while [ "$left" -gt 0 ]; do
 	arg=$1
@@ -592,6 +592,7 @@ open_snapshot() {
 (\`sh recover.sh list\` shows them); with --keep-going, latest is the latest
 that is readable"
 		fi
+		[ ! -s "$W/snapshot.bad" ] || NEWER_LOST=1
 	else
 		found=$(awk -F '\t' -v id="$1" 'index($2, id) == 1 { print $2 }' "$W/snapshots")
 		case $found in
@@ -989,7 +990,7 @@ ls_snapshot() {
 	open_snapshot "$1"
 	read_index
 	select_entries ls "$2"
-	[ ! -s "$W/missing" ] || exit 4
+	[ ! -s "$W/missing" ] && [ "$NEWER_LOST" = 0 ] || exit 4
 }
 
 ############################################################################################ restore
@@ -1859,6 +1860,8 @@ compare with \`sh recover.sh ls\`"
 		exit "$rc"
 	fi
 	[ "$rc" = 0 ] || die 1 "restored to $target, with the errors above"
+	[ "$NEWER_LOST" = 0 ] || die 4 "all of this snapshot is in $target,
+but the damaged one may be newer"
 	say "done: everything is in $target"
 }
 
