@@ -3,6 +3,7 @@
 pub mod alert;
 pub mod backup;
 pub mod channel;
+pub mod disk;
 pub mod maintenance;
 pub mod rule;
 pub mod schedule;
@@ -21,6 +22,7 @@ use crate::paths::Env;
 pub use alert::Alert;
 pub use backup::Backup;
 pub use channel::{Channel, Channels};
+pub use disk::Disk;
 pub use maintenance::Maintenance;
 pub use rule::Rule;
 pub use schedule::{Schedule, ScheduledJob};
@@ -42,6 +44,8 @@ pub struct Config {
     pub backup: Backup,
     /// Where alerts are sent.
     pub channel: channel::Channels,
+    /// Which file systems, directories and database files are watched.
+    pub disk: Disk,
     /// Which jobs timers start, and when one is late.
     pub schedule: Schedule,
 }

@@ -1,0 +1,180 @@
+//! The file systems of a run: found, measured, compared with what the state knows of them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use reliab_common::clock::Clock as _;
+use reliab_common::config::disk::DiskMount;
+use reliab_common::fact::{self, Point, RAW_DAYS};
+use reliab_common::session::Job;
+use reliab_common::state::{State, StateError};
+use reliab_common::ui::Ui;
+
+use crate::answer::{Answer, Measure};
+use crate::forecast::{Forecast, HISTORY_DAYS, forecast};
+use crate::judge::{Evidence, Memory, judge};
+use crate::limits::Limits;
+use crate::mountinfo::{self, MountTable};
+use crate::mounts::{self, Lookup, Target};
+use crate::question::{NoAnswer, Question, absolute, ask};
+use crate::report::{Asked, MountReport, SOURCE, SizeReport, missing, name_of};
+use crate::space::Space;
+
+/// Looks at the file systems of these paths, or at all of them.
+pub(crate) fn look(
+    paths: &[PathBuf],
+    job: &Job<'_>,
+    ui: &mut Ui,
+) -> anyhow::Result<(Vec<MountReport>, Vec<SizeReport>)> {
+    let config = &job.session.config.disk;
+    let table =
+        MountTable::read().with_context(|| format!("cannot read {}: is /proc mounted?", mountinfo::PATH))?;
+    if table.unread > 0 {
+        ui.warn(format_args!("{} lines of {} say something unknown", table.unread, mountinfo::PATH));
+    }
+    let (targets, absent) = if paths.is_empty() {
+        (mounts::all(&table, config), Vec::new())
+    } else {
+        asked_for(paths, &table, job)?
+    };
+    let spaces = measure(&targets, job)?;
+    let mut known = Known::of(job, ui);
+    let now = job.session.clock.now();
+    let reports = targets.into_iter().zip(spaces).map(|(target, space)| {
+        let entry = config.mount.iter().find(|entry| entry.path == target.point());
+        Ok(report(target, space, entry, &Limits::of(config, entry)?, &mut known, now, ui))
+    });
+    let reports: anyhow::Result<_> = reports.collect();
+    Ok((reports?, absent.iter().map(|(path, reason)| missing(path, reason)).collect()))
+}
+
+fn report(
+    target: Target,
+    space: Result<Space, NoAnswer>,
+    entry: Option<&DiskMount>,
+    limits: &Limits,
+    known: &mut Known<'_>,
+    now: DateTime<Utc>,
+    ui: &mut Ui,
+) -> MountReport {
+    let name = name_of(target.point());
+    let memory = known.memory(&name);
+    let used = space.as_ref().ok().and_then(Space::used_part);
+    let forecast = used.and_then(|used| known.forecast(&name, used, now, ui));
+    let evidence = Evidence { target: &target, entry, limits, space: &space, forecast, memory };
+    let (findings, memory) = judge(&evidence);
+    MountReport { space: space.ok(), forecast, findings, limits: limits.clone(), memory, target }
+}
+
+/// The mounts of the paths that were asked for, and the paths that lead nowhere.
+fn asked_for(paths: &[PathBuf], table: &MountTable, job: &Job<'_>) -> anyhow::Result<Asked> {
+    let lookup = Lookup::of(table);
+    let config = &job.session.config.disk;
+    let paths: Vec<PathBuf> = paths.iter().map(|path| absolute(path)).collect();
+    let must_be = |path: &Path| config.mount.iter().any(|entry| entry.path == path);
+    let is_elsewhere = |path: &&PathBuf| lookup.at(path).is_none() && !must_be(path);
+    let deadline = config.deadline;
+    let elsewhere: Vec<Question> = paths
+        .iter()
+        .filter(is_elsewhere)
+        .map(|path| Question { what: Measure::Path, path: path.clone(), deadline })
+        .collect();
+    let found: HashMap<PathBuf, _> =
+        elsewhere.iter().map(|question| question.path.clone()).zip(ask(&elsewhere, job)?).collect();
+    let (mut targets, mut absent): Asked = Default::default();
+    for path in paths {
+        let holder = match found.get(&path) {
+            None => lookup.at(&path),
+            Some(Ok(Answer::Path { found, exists: true, .. })) => lookup.holder(found),
+            Some(Err(error)) => {
+                absent.push((path, error.text().to_owned()));
+                continue;
+            }
+            Some(Ok(_)) => {
+                absent.push((path, "there is no such file or directory".to_owned()));
+                continue;
+            }
+        };
+        targets.push(holder.map_or(Target::Absent(path), |mount| Target::Mounted(mount.clone())));
+    }
+    targets.sort_by(|a, b| a.point().cmp(b.point()));
+    targets.dedup_by(|a, b| a.point() == b.point());
+    Ok((targets, absent))
+}
+
+/// The room of each target, asked for all at the same time.
+fn measure(targets: &[Target], job: &Job<'_>) -> anyhow::Result<Vec<Result<Space, NoAnswer>>> {
+    let deadline = job.session.config.disk.deadline;
+    let question =
+        |target: &Target| Question { what: Measure::Mount, path: target.point().to_owned(), deadline };
+    let mounted = targets.iter().filter(|target| matches!(target, Target::Mounted(_)));
+    let questions: Vec<Question> = mounted.map(question).collect();
+    let mut answers = ask(&questions, job)?.into_iter();
+    let space = |target: &Target| match target {
+        Target::Absent(_) => Err(NoAnswer::Failed("not mounted".to_owned())),
+        Target::Mounted(_) => match answers.next() {
+            Some(Ok(Answer::Mount(space))) => Ok(space),
+            Some(Err(error)) => Err(error),
+            _ => Err(NoAnswer::Unknown("it was not measured".to_owned())),
+        },
+    };
+    Ok(targets.iter().map(space).collect())
+}
+
+/// What the state knows of earlier checks.
+struct Known<'a> {
+    state: Option<&'a State>,
+    memories: HashMap<String, Memory>,
+}
+
+impl<'a> Known<'a> {
+    fn of(job: &'a Job<'_>, ui: &mut Ui) -> Self {
+        let state = job.recorder.state();
+        let memories = state.map_or_else(|| Ok(HashMap::new()), memories).unwrap_or_else(|error| {
+            ui.warn(format_args!("the last levels are not known: {error}"));
+            HashMap::new()
+        });
+        Self { state, memories }
+    }
+
+    fn memory(&self, name: &str) -> Memory {
+        self.memories.get(name).copied().unwrap_or_default()
+    }
+
+    /// The forecast of a mount; after the first failure to read its history there is none for any.
+    fn forecast(&mut self, name: &str, used: f64, now: DateTime<Utc>, ui: &mut Ui) -> Option<Forecast> {
+        match history(self.state?, name, now) {
+            Ok(mut points) => {
+                points.push(Point { at: now, value: used });
+                forecast(&points, now)
+            }
+            Err(error) => {
+                ui.warn(format_args!("there is no forecast: {error}"));
+                self.state = None;
+                None
+            }
+        }
+    }
+}
+
+fn memories(state: &State) -> Result<HashMap<String, Memory>, StateError> {
+    let checks = fact::latest_checks(state, SOURCE)?;
+    let memory = |stored: fact::StoredCheck| {
+        let memory = serde_json::from_value(stored.check.detail.get("memory")?.clone()).ok()?;
+        Some((stored.check.target, memory))
+    };
+    Ok(checks.into_iter().filter_map(memory).collect())
+}
+
+/// How the used part of a mount developed, hours first, then what is kept in full.
+fn history(state: &State, name: &str, now: DateTime<Utc>) -> Result<Vec<Point>, StateError> {
+    let from = now - TimeDelta::days(HISTORY_DAYS);
+    // An hour is summed up only once all of it is old enough.
+    let raw = now - TimeDelta::days(RAW_DAYS + 1);
+    let mut points = fact::hourly(state, SOURCE, name, "used", from, now)?;
+    points.extend(fact::samples(state, SOURCE, name, "used", raw.min(from), now)?);
+    points.sort_by_key(|point| point.at);
+    Ok(points)
+}
