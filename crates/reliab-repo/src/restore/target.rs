@@ -334,8 +334,15 @@ fn times(meta: &Meta) -> Timestamps {
 fn probe(root: &OwnedFd) -> std::result::Result<(Status, bool), Errno> {
     const NAME: &std::ffi::CStr = c".reliab-restore-probe";
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o777)) {
-        // Somebody else's, or of a run that was cut off: then everything is said explicitly.
+    let create = || rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o777));
+    let file = match create() {
+        Err(Errno::EXIST) if is_leftover(root, NAME) => {
+            rustix::fs::unlinkat(root, NAME, AtFlags::empty()).and_then(|()| create())
+        }
+        other => other,
+    };
+    let file = match file {
+        // Somebody else's: then everything is said explicitly.
         Err(Errno::EXIST) => return raw_stat(root, b"").map(|stat| (Status::new(&stat), false)),
         other => other?,
     };
@@ -344,6 +351,14 @@ fn probe(root: &OwnedFd) -> std::result::Result<(Status, bool), Errno> {
     let plain = !matches!(rustix::fs::flistxattr(&file, &mut names), Ok(len) if len > 0);
     rustix::fs::unlinkat(root, NAME, AtFlags::empty())?;
     Ok((status?, plain))
+}
+
+/// True if a name stands for what a run that was killed leaves: an empty file of this user.
+fn is_leftover(root: &OwnedFd, name: &std::ffi::CStr) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    raw_stat(root, name.to_bytes())
+        .map(|stat| Status::new(&stat))
+        .is_ok_and(|status| status.kind == FileType::RegularFile && (status.size, status.uid) == (0, own))
 }
 
 /// `chmod` that cannot be led outside: the name is opened without following it, then changed by that handle.
@@ -365,9 +380,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::open(folder.path(), true).unwrap();
         let xattrs: Vec<Xattr> = vec![(b"user.taken".to_vec(), vec![1]), (b"user.refused".to_vec(), vec![2])];
-        let set = |name: &[u8], _: &[u8]| if name == b"user.taken" { Ok(()) } else { Err(Errno::NOTSUP) };
-        let refused = target.set_xattrs(&xattrs, set).unwrap();
-        assert_eq!(refused, vec![(b"user.refused".to_vec(), Errno::NOTSUP)]);
+        // Of a file system without attributes, or one whose room for those of a file is used up.
+        for errno in [Errno::NOTSUP, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE] {
+            let set = |name: &[u8], _: &[u8]| if name == b"user.taken" { Ok(()) } else { Err(errno) };
+            let refused = target.set_xattrs(&xattrs, set).unwrap();
+            assert_eq!(refused, vec![(b"user.refused".to_vec(), errno)]);
+        }
         assert!(target.set_xattrs(&xattrs, |_, _| Err(Errno::IO)).is_err(), "a broken disk ends the restore");
     }
 
