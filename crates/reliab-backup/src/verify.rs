@@ -139,11 +139,8 @@ impl Args {
         seen.extend((found.packs > 0).then(|| counted(found.packs, "pack", "packs")));
         seen.extend((found.blobs > 0).then(|| counted(found.blobs, "blob", "blobs")));
         seen.extend((found.bytes > 0).then(|| format!("{} read", units::bytes(found.bytes))));
-        let unread = match (self.level, self.sample.is_some()) {
-            (LevelArg::Structure, _) => "; the contents of files were not read",
-            (LevelArg::Packs, _) | (LevelArg::Data, true) => "; files were not put together",
-            (LevelArg::Data, false) => "",
-        };
+        let is_shallow = self.level == LevelArg::Structure;
+        let unread = if is_shallow { "; the contents of files were not read" } else { "" };
         format!(
             "{}: {result}\n  looked at {} in {}{unread}",
             folder.display(),

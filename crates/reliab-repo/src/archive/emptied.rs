@@ -34,6 +34,8 @@ pub(super) fn refuse(
         if had > 0 {
             let reason = match errors.first_in(&root) {
                 Some(SourceError { path, error }) => {
+                    // The number of a system's error says nothing to most people.
+                    let error = error.split(" (os error").next().unwrap_or_default();
                     format!("none of its files can be read, but it had {had}; {path}: {error}")
                 }
                 None => format!(
