@@ -56,6 +56,7 @@ fn the_main_commands_print_their_results() {
     bench.show(&["restore", "latest:data/etc", "--target", "out"]);
     bench.show(&["verify"]);
     bench.show(&["verify", "--sample", "100%"]);
+    bench.show(&["verify", "--level", "structure"]);
     assert_eq!(fs::read_to_string(bench.path("out/data/etc/app.conf")).unwrap(), "port = 80\n");
     bench.compare("main.txt");
 }
@@ -102,12 +103,20 @@ fn bad_command_lines() {
     bench.show(&["verify", "--sample", "lots"]);
     bench.show(&["verify", "--sample", "5%", "--level", "structure"]);
     bench.show(&["export", "-o", "data.zip"]);
+    bench.write("data.tar", "somebody's");
+    bench.show(&["export", "-o", "data.tar"]);
+    bench.show(&["export", "--force"]);
+    bench.show(&["export", "-o", "data", "--force"]);
+    bench.show(&["restore", "--target", "data", "--dry-run"]);
     bench.show(&["backup", "--repo", "s3://bucket/x"]);
     bench.show(&["backup", "--exclude", "[z-a]"]);
     bench.show(&["restore", "--target", "out", "--include", "[z-a]"]);
     bench.show(&["find", "[z-a]"]);
     bench.show(&["backup", "--exclude-from", "absent"]);
     bench.show(&["backup", "--json", "--compression", "20"]);
+    assert_eq!(fs::read_to_string(bench.path("data.tar")).unwrap(), "somebody's");
+    assert!(bench.run(&["export", "-o", "data.tar", "--force"]).status.success());
+    assert!(fs::metadata(bench.path("data.tar")).unwrap().len() > 1000);
     bench.compare("usage.txt");
 }
 
@@ -189,8 +198,9 @@ fn damage_is_told_and_exits_with_4() {
 fn what_may_not_be_read_or_written_is_told() {
     let mut bench = backed_up();
     bench.write("data/secret", "x");
+    let work = bench.path("");
     let set_mode =
-        |path: &str, mode| fs::set_permissions(bench.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        |path: &str, mode| fs::set_permissions(work.join(path), fs::Permissions::from_mode(mode)).unwrap();
     set_mode("data/secret", 0o000);
     fs::create_dir(bench.path("theirs")).unwrap();
     set_mode("theirs", 0o777);
@@ -199,6 +209,17 @@ fn what_may_not_be_read_or_written_is_told() {
     assert_eq!(partial.status.code(), Some(3));
     bench.show_as_nobody(&["backup"]);
     bench.show_as_nobody(&["snapshots"]);
+    // A folder that cannot be listed, or whose files cannot be looked at, is not taken for an empty one.
+    bench.write("closed/file", "x");
+    assert!(bench.show_as_nobody(&["backup", "closed", "--repo", "theirs/b"]).unwrap().status.success());
+    let closed = if is_root() { [0o700, 0o744] } else { [0o000, 0o444] };
+    for mode in closed {
+        set_mode("closed", mode);
+        let refused = bench.show_as_nobody(&["backup", "closed", "--repo", "theirs/b"]).unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        bench.show_as_nobody(&["backup", "closed", "--repo", "theirs/b", "--allow-empty"]).unwrap();
+    }
+    set_mode("closed", 0o755);
     bench.compare("permission.txt");
 }
 
@@ -277,6 +298,11 @@ fn every_json_document_parses_and_names_its_schema() {
         (&["diff", "latest", "latest", "--json"], 0),
         (&["manifest", "--json"], 0),
         (&["export", "--json", "-o", "x.tar"], 0),
+        (&["completions", "bash", "--json"], 0),
+        (&["man", "--json"], 0),
+        (&["man", "pages", "--json"], 0),
+        (&["man", "data/app.log/pages", "--json"], 1),
+        (&["restore", "--target", "data", "--dry-run", "--json"], 2),
         (&["backup", "absent", "--json"], 1),
         (&["restore", "--json"], 2),
         (&["export", "--json"], 2),
@@ -287,6 +313,37 @@ fn every_json_document_parses_and_names_its_schema() {
         assert_eq!(document["exit"], exit, "{args:?}");
         assert_eq!(output.status.code(), Some(exit), "{args:?}");
         assert_eq!(document["error"].is_string(), exit != 0, "{args:?}");
+    }
+}
+
+#[test]
+fn attributes_that_a_target_does_not_take_are_told_and_the_exit_is_3() {
+    let bench = Bench::new();
+    bench.write("data/file", "with an attribute");
+    let file = bench.path("data/file");
+    let set = Command::new("setfattr").args(["-n", "user.note", "-v", "kept"]).arg(&file).output();
+    let small = bench.path("small");
+    fs::create_dir(&small).unwrap();
+    // A file system that knows no attributes.
+    let mounted = Command::new("mount").args(["-t", "ramfs", "ramfs"]).arg(&small).output();
+    let is_done = |output: std::io::Result<std::process::Output>| output.is_ok_and(|o| o.status.success());
+    if !is_done(mounted) {
+        eprintln!("skipped: no ramfs can be mounted here");
+        return;
+    }
+    let _unmount = Unmount(small);
+    if !is_done(set) {
+        eprintln!("skipped: no attribute can be set here");
+        return;
+    }
+    assert!(bench.run(&["backup"]).status.success());
+    for over in [&[][..], &["--overwrite", "always"]] {
+        let args = [&["restore", "--target", "small/out"][..], over].concat();
+        let output = bench.run(&args);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains("restored in part: data/file: its attribute user.note was not set"), "{told}");
+        assert_eq!(fs::read_to_string(bench.path("small/out/data/file")).unwrap(), "with an attribute");
     }
 }
 

@@ -55,6 +55,39 @@ fn cut_off(mut run: Child, after: Duration) -> bool {
 }
 
 #[test]
+fn a_killed_restore_is_completed_by_the_next() {
+    let scratch = Scratch::new().unwrap();
+    let place = scratch.path();
+    let data = place.join("data");
+    let mut generator = Generator::new(9);
+    plant(&data, &mut generator);
+    succeed(place, &["backup", "data", "--quiet"]);
+    let started = std::time::Instant::now();
+    succeed(place, &["restore", "--target", "out", "--quiet"]);
+    let whole = u64::try_from(started.elapsed().as_micros()).unwrap();
+    let mut done = 0;
+    for round in 0..30 {
+        // Over nothing, over what the last one left, and over files that are all to be replaced.
+        if round % 3 == 0 {
+            fs::remove_dir_all(place.join("out")).unwrap();
+        }
+        let over = if round % 2 == 0 { "if-changed" } else { "always" };
+        let args = ["restore", "--target", "out", "--overwrite", over, "--quiet"];
+        done += u64::from(cut_off(
+            reliab(place, &args).spawn().unwrap(),
+            Duration::from_micros(generator.below(whole)),
+        ));
+        succeed(place, &args);
+        let found = rsync_differences(&data, &place.join("out/data"));
+        assert_eq!(found, Vec::<String>::new(), "round {round}, {over}");
+        let names: Vec<_> =
+            fs::read_dir(place.join("out")).unwrap().map(|name| name.unwrap().file_name()).collect();
+        assert_eq!(names, ["data"], "round {round}: nothing is left over");
+    }
+    assert!(done < 30, "no run was cut off: the test shows nothing");
+}
+
+#[test]
 fn a_hundred_kills_lose_no_snapshot_and_hinder_no_later_run() {
     let scratch = Scratch::new().unwrap();
     let place = scratch.path();

@@ -66,3 +66,43 @@ fn a_run_that_is_told_to_stop_ends_says_so_and_leaves_nothing_behind() {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!has_files(&rehearsals), "the scratch folder is removed");
 }
+
+/// The names in a folder that do not hold what they should.
+fn half_files(data: &Path, restored: &Path) -> Vec<String> {
+    let names = fs::read_dir(restored).unwrap().map(|item| item.unwrap().file_name().into_string().unwrap());
+    let is_half = |name: &String| fs::read(data.join(name)).ok() != fs::read(restored.join(name)).ok();
+    names.filter(is_half).collect()
+}
+
+#[test]
+fn a_restore_that_is_told_to_stop_leaves_whole_files_and_the_next_one_does_the_rest() {
+    let scratch = Scratch::new().unwrap();
+    let place = scratch.path();
+    let data = place.join("data");
+    fs::create_dir(&data).unwrap();
+    let mut generator = Generator::new(4);
+    for number in 0..40 {
+        fs::write(data.join(format!("large-{number}")), generator.bytes(3_000_000)).unwrap();
+        fs::write(data.join(format!("small-{number}")), generator.bytes(3_000)).unwrap();
+    }
+    assert!(reliab(place, &["backup", "data", "--quiet"]).status().unwrap().success());
+    let restored = place.join("out/data");
+    for signal in ["-INT", "-TERM"] {
+        // A run that was done before the signal came shows nothing, so it is tried again.
+        let output = (0..50).find_map(|_| {
+            drop(fs::remove_dir_all(place.join("out")));
+            let args = ["restore", "--target", "out", "--threads", "1"];
+            let output = stopped(place, &args, signal, || has_files(&restored));
+            (output.status.code() != Some(0)).then_some(output)
+        });
+        let output = output.expect("no restore was stopped in the middle");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("stopped by a signal"), "{said}");
+        assert_eq!(half_files(&data, &restored), Vec::<String>::new());
+        assert!(fs::read_dir(&restored).unwrap().count() < 80, "it was stopped in the middle");
+    }
+    let rest = ["restore", "--target", "out", "--overwrite", "if-changed", "--verify", "--quiet"];
+    assert!(reliab(place, &rest).status().unwrap().success());
+    assert_eq!(fs::read_dir(&restored).unwrap().count(), 80);
+}
