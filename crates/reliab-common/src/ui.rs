@@ -96,6 +96,11 @@ impl Ui {
         self.pipe_closed
     }
 
+    /// Whether everything is told, also what is well: to a person at a terminal, or one who asked for more.
+    pub fn for_person(&self) -> bool {
+        self.out.terminal || self.options.verbose
+    }
+
     /// A handle for engines to report progress to.
     pub fn progress(&self) -> Progress {
         self.progress.clone()

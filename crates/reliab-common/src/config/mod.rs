@@ -5,9 +5,12 @@ pub mod backup;
 pub mod channel;
 pub mod disk;
 pub mod maintenance;
+pub mod probe;
 pub mod rule;
 pub mod schedule;
+pub mod service;
 pub mod slo;
+pub mod uplink;
 mod values;
 
 use std::fs;
@@ -24,9 +27,12 @@ pub use backup::Backup;
 pub use channel::{Channel, Channels};
 pub use disk::Disk;
 pub use maintenance::Maintenance;
+pub use probe::Probe;
 pub use rule::Rule;
 pub use schedule::{Schedule, ScheduledJob};
+pub use service::Service;
 pub use slo::Slo;
+pub use uplink::Uplink;
 
 /// The configuration; every part has a default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -48,6 +54,12 @@ pub struct Config {
     pub disk: Disk,
     /// Which jobs timers start, and when one is late.
     pub schedule: Schedule,
+    /// What is asked over the network.
+    pub probe: Vec<Probe>,
+    /// How a run tells that its own connection is down.
+    pub uplink: Uplink,
+    /// Services whose own metrics are read.
+    pub service: Vec<Service>,
 }
 
 /// The configuration cannot be used.

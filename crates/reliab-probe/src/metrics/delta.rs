@@ -1,0 +1,157 @@
+//! From two scrapes to what happened between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::histogram::Histogram;
+use super::reading::{Buckets, Reading};
+
+/// What happened between two scrapes.
+pub(super) struct Delta {
+    /// Requests.
+    pub requests: f64,
+    /// Failed ones.
+    pub errors: f64,
+    /// Seconds that requests took: p50, p95, p99, where known.
+    pub quantiles: [Option<f64>; 3],
+}
+
+/// The quantiles that are stored, with the names of their figures.
+pub(super) const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
+
+impl Delta {
+    /// What happened between `before` and `now`.
+    pub(super) fn between(before: &Reading, now: &Reading) -> Self {
+        // A process that started anew counts from zero, even if it has come further than before.
+        let restarted = matches!((before.started, now.started), (Some(a), Some(b)) if (b - a).abs() > 1.0);
+        let counted = |before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>| {
+            let since = |(key, &value): (&String, &f64)| grown(before.get(key).filter(|_| !restarted), value);
+            now.iter().map(since).sum()
+        };
+        let histogram = buckets(before, now, restarted);
+        let quantile = |(_, share): (&str, f64)| histogram.quantile(share).or_else(|| told(now, share));
+        Self {
+            requests: counted(&before.requests, &now.requests),
+            errors: counted(&before.errors, &now.errors),
+            quantiles: QUANTILES.map(quantile),
+        }
+    }
+}
+
+/// How much a counter grew; one that fell was reset and counts from zero.
+fn grown(before: Option<&f64>, now: f64) -> f64 {
+    match before {
+        Some(&before) if before <= now => now - before,
+        _ => now,
+    }
+}
+
+/// A quantile that the service computed. Those of several series cannot be put together.
+fn told(now: &Reading, share: f64) -> Option<f64> {
+    let of_share = |(text, _): &(&String, &Vec<f64>)| text.parse() == Ok(share);
+    let (_, values) = now.quantiles.iter().find(of_share)?;
+    if let [value] = values[..] { Some(value) } else { None }
+}
+
+/// The observations of all series between the scrapes, by bound.
+fn buckets(before: &Reading, now: &Reading, restarted: bool) -> Histogram {
+    let bounds: BTreeSet<&String> = now.buckets.values().flat_map(Buckets::keys).collect();
+    let mut bounds: Vec<(f64, &String)> =
+        bounds.into_iter().filter_map(|text| Some((bound(text)?, text))).collect();
+    bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut sums = vec![0.0; bounds.len()];
+    for (key, buckets) in &now.buckets {
+        let before = before.buckets.get(key).filter(|before| !restarted && !was_reset(before, buckets));
+        // A series without a bucket that others have has as many observations up to there as in its bucket before.
+        let mut reached = 0.0;
+        for (sum, (_, text)) in sums.iter_mut().zip(&bounds) {
+            if let Some(&count) = buckets.get(*text) {
+                reached = grown(before.and_then(|before| before.get(*text)), count);
+            }
+            *sum += reached;
+        }
+    }
+    Histogram::new(bounds.iter().map(|(bound, _)| *bound).zip(sums).collect())
+}
+
+fn bound(text: &str) -> Option<f64> {
+    if text == "+Inf" { Some(f64::INFINITY) } else { text.parse().ok() }
+}
+
+/// A histogram was reset as a whole, also where some of its buckets have come further than before.
+fn was_reset(before: &Buckets, now: &Buckets) -> bool {
+    now.iter().any(|(bound, count)| before.get(bound).is_some_and(|before| before > count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reading::Wanted;
+    use super::super::selector::Selector;
+    use super::*;
+
+    fn reading(text: &str) -> Reading {
+        let latency = Selector::parse("lat").unwrap();
+        let wanted = Wanted { requests: Some(Selector::parse("req").unwrap()), errors: None, latency };
+        Reading::of(text, false, &wanted).unwrap()
+    }
+
+    fn between(before: &str, now: &str) -> Delta {
+        Delta::between(&reading(before), &reading(now))
+    }
+
+    #[test]
+    fn counters_are_counted_by_series() {
+        let before = "req{code=\"200\"} 100\nreq{code=\"500\"} 5\n";
+        let now = "req{code=\"200\"} 150\nreq{code=\"500\"} 7\nreq{code=\"503\"} 2\n";
+        let delta = between(before, now);
+        assert_eq!((delta.requests, delta.errors), (54.0, 4.0));
+        assert_eq!(delta.quantiles, [None; 3]);
+    }
+
+    #[test]
+    fn a_reset_counts_from_zero() {
+        let delta = between(
+            "req{code=\"200\"} 100\nreq{code=\"500\"} 5\n",
+            "req{code=\"200\"} 30\nreq{code=\"500\"} 6\n",
+        );
+        assert_eq!((delta.requests, delta.errors), (31.0, 1.0));
+        let start = |at: u32, value: u32| {
+            format!("process_start_time_seconds {at}\nreq 1\nreq{{code=\"500\"}} {value}\n")
+        };
+        let errors = |before, now| between(&start(before, 10), &start(now, 12)).errors;
+        assert_eq!((errors(1000, 2000), errors(1000, 1000)), (12.0, 2.0));
+    }
+
+    #[test]
+    fn quantiles_are_of_what_happened_in_between() {
+        let text = |counts: [u32; 3]| {
+            let [a, b, c] = counts;
+            format!(
+                "lat_bucket{{le=\"0.1\"}} {a}\nlat_bucket{{le=\"1\"}} {b}\nlat_bucket{{le=\"+Inf\"}} {c}\n"
+            )
+        };
+        let delta = between(&text([1000, 1000, 1000]), &text([1000, 1100, 1100]));
+        assert!((delta.quantiles[0].unwrap() - 0.55).abs() < 1e-9);
+        // After a reset in which the last bucket has already come further than before.
+        let delta = between(&text([10, 10, 10]), &text([0, 100, 100]));
+        assert!((delta.quantiles[0].unwrap() - 0.55).abs() < 1e-9);
+        assert_eq!(between(&text([5, 6, 7]), &text([5, 6, 7])).quantiles, [None; 3]);
+    }
+
+    #[test]
+    fn buckets_that_some_series_lack_are_filled_in() {
+        let now = "lat_bucket{p=\"a\",le=\"0.1\"} 50\nlat_bucket{p=\"a\",le=\"+Inf\"} 100\n\
+                   lat_bucket{p=\"b\",le=\"1\"} 100\nlat_count{p=\"b\"} 100\n";
+        let delta = between("", now);
+        // Up to 0.1: 50 of a, none of b. Up to 1: 50 and 100. All: 200.
+        assert!((delta.quantiles[0].unwrap() - 0.55).abs() < 1e-9, "{:?}", delta.quantiles);
+        assert!((delta.quantiles[1].unwrap() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_summary_of_one_series_tells_its_quantiles() {
+        let one = "lat{quantile=\"0.5\"} 0.2\nlat{quantile=\"0.95\"} 0.7\nlat{quantile=\"0.99\"} NaN\nlat_count 5\n";
+        assert_eq!(between("", one).quantiles, [Some(0.2), Some(0.7), None]);
+        let two = "lat{p=\"a\",quantile=\"0.5\"} 0.2\nlat{p=\"b\",quantile=\"0.5\"} 0.3\n";
+        assert_eq!(between("", two).quantiles, [None; 3]);
+    }
+}
