@@ -59,15 +59,12 @@ impl LinkedFiles {
             Making::Link(to.clone())
         } else {
             let kept = std::mem::take(&mut names.kept);
-            match kept.iter().find(|kept| is_same(kept)) {
-                Some(same) => {
-                    names.to = Some(same.clone());
-                    Making::Link(same.clone())
-                }
-                None => {
-                    names.to = Some(entry.path.clone());
-                    kept.into_iter().next().map_or(Making::Content, Making::Apart)
-                }
+            if let Some(same) = kept.iter().find(|kept| is_same(kept)) {
+                names.to = Some(same.clone());
+                Making::Link(same.clone())
+            } else {
+                names.to = Some(entry.path.clone());
+                kept.into_iter().next().map_or(Making::Content, Making::Apart)
             }
         };
         if may_keep && names.to.as_ref().is_some_and(|to| *to == entry.path || names.made.contains(to)) {
