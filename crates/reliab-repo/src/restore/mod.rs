@@ -7,6 +7,7 @@ mod check;
 mod linked;
 mod plan;
 mod target;
+mod worker;
 mod write;
 
 use std::path::PathBuf;

@@ -1,151 +1,26 @@
-//! Carrying out a restore: one thread plans and makes folders, the others decompress and write files.
+//! Carrying out a restore: one thread plans and makes folders, the others write files (`worker`).
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use rustix::io::Errno;
 
 use super::linked::{Keeping, LinkedFiles, Making};
 use super::plan::{Groups, SmallFile, record_of};
-use super::target::{Parent, Refused, Target};
-use super::{Overwrite, RestoreOptions, RestoreReport, Selection, Skipped, skipped_gap};
-use crate::blob::BlobReader;
+use super::target::{Parent, Target};
+use super::worker::{Job, LargeFile, Shared, Ticket, Window, finish_large, temporary_name, work};
+use super::{Overwrite, RestoreOptions, RestoreReport, Selection, skipped_gap};
 use crate::content::{Part, parts_of};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::format::entry::{Content, Data, Entry, Kind};
 use crate::format::escape::escape;
 use crate::format::order;
-use crate::format::table::BlobKind;
-use crate::format::tar::content_range;
-use crate::id::{BlobId, Digest};
+use crate::id::BlobId;
 use crate::manifest::{Manifest, ManifestEntry};
 use crate::repository::Repository;
-
-/// What a thread does next.
-enum Job {
-    /// Small files out of a bundle.
-    Bundle(BlobId, Vec<SmallFile>),
-    /// Parts of a large file out of one blob.
-    Parts(Arc<LargeFile>, BlobId, Vec<Part>),
-}
-
-/// A large file being written by several threads.
-struct LargeFile {
-    entry: Entry,
-    /// The name it has until it is whole, where it replaces something.
-    temporary: Option<Vec<u8>>,
-    file: OwnedFd,
-    /// Jobs that are not done.
-    left: AtomicUsize,
-    failed: AtomicBool,
-}
-
-/// Counts the jobs of a window that are not done.
-#[derive(Default)]
-struct Window {
-    open: Mutex<usize>,
-    done: Condvar,
-}
-
-impl Window {
-    fn enter(self: &Arc<Self>) -> Ticket {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Ticket(Arc::clone(self))
-    }
-
-    fn wait(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        while *open > 0 {
-            open = self.done.wait(open).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// A job's place in its window, given up when it is done, however it ends.
-struct Ticket(Arc<Window>);
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.done.notify_all();
-    }
-}
-
-/// What the threads share.
-struct Shared<'a> {
-    repository: &'a Repository,
-    target: &'a Target,
-    events: &'a dyn Events,
-    /// Files that are whole under their names.
-    files: AtomicU64,
-    /// Their bytes.
-    bytes: AtomicU64,
-    skipped: Mutex<Vec<Skipped>>,
-    attributes: Mutex<Vec<Skipped>>,
-    fatal: Mutex<Option<Error>>,
-    stop: AtomicBool,
-}
-
-impl Shared<'_> {
-    fn file_done(&self, size: u64) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
-    }
-
-    fn skip(&self, path: &[u8], reason: impl ToString, damaged: bool) {
-        let skipped = Skipped { path: escape(path).into_owned(), reason: reason.to_string(), damaged };
-        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
-    }
-
-    /// True if a path was skipped because the repository's data of it are missing or damaged.
-    fn is_damaged(&self, path: &[u8]) -> bool {
-        let path = escape(path);
-        let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
-        skipped.iter().any(|skipped| skipped.damaged && skipped.path == path)
-    }
-
-    /// Notes what the target could not take. A full or broken file system ends the restore.
-    fn refused(&self, path: &[u8], errno: Errno) {
-        if matches!(
-            errno,
-            Errno::NOSPC | Errno::IO | Errno::ROFS | Errno::DQUOT | Errno::MFILE | Errno::NFILE
-        ) {
-            let path = escape(path).into_owned();
-            let error = Error::local("restore", path)(errno.into());
-            self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            self.stop.store(true, Ordering::Relaxed);
-        } else {
-            self.skip(path, std::io::Error::from(errno), false);
-        }
-    }
-
-    /// Tells that a file was restored apart from one that was kept, of which it should be another name.
-    fn apart(&self, path: &[u8], kept: &[u8]) {
-        let reason = format!(
-            "it is a file of its own now: {} was kept, and is not what the snapshot has under both names",
-            escape(kept)
-        );
-        self.events.warning(std::path::Path::new(escape(path).as_ref()), &reason);
-    }
-
-    /// Notes attributes that the target did not take.
-    fn attributes(&self, path: &[u8], refused: Refused) {
-        for (name, errno) in refused {
-            let reason =
-                format!("its attribute {} was not set: {}", escape(&name), std::io::Error::from(errno));
-            let refused = Skipped { path: escape(path).into_owned(), reason, damaged: false };
-            self.attributes.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
 
 /// Restores what a manifest holds and the selection wants.
 pub(super) fn run(
@@ -515,13 +390,6 @@ enum Standing {
     Replace,
 }
 
-/// A name in the same folder, for what will replace an entry.
-fn temporary_name(path: &[u8]) -> Vec<u8> {
-    let folder = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-    let hash = blake3::hash(path).to_hex();
-    [&path[..folder], b".reliab-restore-", &hash.as_bytes()[..16]].concat()
-}
-
 /// Makes a second name of a file, in place of what has it.
 fn link(
     target: &Target,
@@ -539,169 +407,4 @@ fn link(
     target.replace(&temporary, second, parent)?;
     // Renaming one name of a file to another name of the same does nothing (rename(2)).
     target.remove(&temporary, parent)
-}
-
-fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
-    let mut worker = Worker {
-        shared,
-        reader: BlobReader::new(shared.repository)?,
-        content: Vec::new(),
-        parent: Parent::default(),
-    };
-    for (job, ticket) in queue {
-        if shared.events.stop_requested() {
-            shared.stop.store(true, Ordering::Relaxed);
-        }
-        match job {
-            Job::Bundle(id, files) if !shared.is_stopped() => worker.bundle(&id, files),
-            Job::Bundle(..) => {}
-            Job::Parts(large, id, parts) if !shared.is_stopped() => worker.parts(&large, &id, &parts),
-            Job::Parts(large, ..) => {
-                // What was written of it must not pass for the whole.
-                large.failed.store(true, Ordering::Relaxed);
-                finish_large(shared, &large);
-            }
-        }
-        drop(ticket);
-    }
-    Ok(())
-}
-
-struct Worker<'a> {
-    shared: &'a Shared<'a>,
-    reader: BlobReader<'a>,
-    content: Vec<u8>,
-    parent: Parent,
-}
-
-impl Worker<'_> {
-    fn bundle(&mut self, id: &BlobId, files: Vec<SmallFile>) {
-        if let Err(error) = self.reader.read_for_digest(id, BlobKind::Bundle, &mut self.content) {
-            files.iter().for_each(|file| self.shared.skip(&file.entry.path, format!("cannot {error}"), true));
-            return;
-        }
-        let count = files.len() as u64;
-        let bytes = files.iter().map(|file| self.small_file(file)).sum();
-        self.shared.events.advance(bytes, count);
-    }
-
-    /// Writes a small file, if its content matches its digest; gives the bytes written.
-    fn small_file(&mut self, file: &SmallFile) -> u64 {
-        let path = &file.entry.path;
-        let range = content_range(&self.content, file.offset, file.content.size);
-        let Some(content) = range.map(|range| &self.content[range]) else {
-            self.shared.skip(path, "its record is not where it should be", true);
-            return 0;
-        };
-        if Digest(*blake3::hash(content).as_bytes()) != file.content.digest {
-            self.shared.skip(path, "its content does not match its digest", true);
-            return 0;
-        }
-        let target = self.shared.target;
-        let temporary = file.replace.then(|| temporary_name(path));
-        let first_path = temporary.as_ref().unwrap_or(path);
-        if let Some(temporary) = &temporary {
-            // Left by a run that was killed; if it cannot be removed, creating it says so.
-            target.remove(temporary, &mut self.parent).unwrap_or(());
-        }
-        let written = target.create(first_path, &file.entry, &mut self.parent).and_then(|out| {
-            write_full(&out, content, 0)?;
-            let refused = target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)?;
-            self.shared.attributes(path, refused);
-            temporary.as_ref().map_or(Ok(()), |temporary| target.replace(temporary, path, &mut self.parent))
-        });
-        if written.is_err()
-            && let Some(temporary) = &temporary
-        {
-            // What stood there still does; the rest of the attempt is in nobody's way for long.
-            target.remove(temporary, &mut self.parent).unwrap_or(());
-        }
-        match written {
-            Ok(()) => {
-                self.shared.file_done(content.len() as u64);
-                content.len() as u64
-            }
-            Err(errno) => {
-                self.shared.refused(path, errno);
-                0
-            }
-        }
-    }
-
-    fn parts(&mut self, large: &LargeFile, id: &BlobId, parts: &[Part]) {
-        let kind = self.shared.repository.index().piece_kind(id);
-        if let Err(error) = self.reader.read(id, kind, &mut self.content) {
-            self.fail(large, &error);
-        } else {
-            parts.iter().for_each(|part| self.part(large, part));
-        }
-        finish_large(self.shared, large);
-    }
-
-    fn part(&self, large: &LargeFile, part: &Part) {
-        let (from, len) = (part.from as usize, part.len as usize);
-        let Some(bytes) = from.checked_add(len).and_then(|end| self.content.get(from..end)) else {
-            return self.fail(large, &Error::damaged("a part of it", "it lies outside its blob"));
-        };
-        match write_full(&large.file, bytes, part.to) {
-            Ok(()) => self.shared.events.advance(len as u64, 0),
-            Err(errno) => {
-                if !large.failed.swap(true, Ordering::Relaxed) {
-                    self.shared.refused(&large.entry.path, errno);
-                }
-            }
-        }
-    }
-
-    fn fail(&self, large: &LargeFile, error: &Error) {
-        if !large.failed.swap(true, Ordering::Relaxed) {
-            self.shared.skip(&large.entry.path, format!("cannot {error}"), true);
-        }
-    }
-}
-
-/// Lets go of a large file; the last one stamps it, or removes what could not be completed.
-fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
-    if large.left.fetch_sub(1, Ordering::AcqRel) > 1 {
-        return;
-    }
-    let entry = &large.entry;
-    let mut parent = Parent::default();
-    let path = large.temporary.as_ref().unwrap_or(&entry.path);
-    if large.failed.load(Ordering::Relaxed) {
-        // Half a file under its own name would pass for the whole; nothing is better.
-        if let Err(errno) = shared.target.remove(path, &mut parent) {
-            shared.skip(
-                &entry.path,
-                format!("what was written of it is left: {}", std::io::Error::from(errno)),
-                false,
-            );
-        }
-        return;
-    }
-    let named = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs).and_then(|refused| {
-        shared.attributes(&entry.path, refused);
-        let temporary = large.temporary.as_ref();
-        temporary.map_or(Ok(()), |temporary| shared.target.replace(temporary, &entry.path, &mut parent))
-    });
-    match named {
-        Ok(()) => shared.file_done(entry.size()),
-        Err(errno) => shared.refused(&entry.path, errno),
-    }
-    shared.events.advance(0, 1);
-}
-
-fn write_full(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> std::result::Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, at) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(len) => {
-                bytes = &bytes[len..];
-                at += len as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(other) => return Err(other),
-        }
-    }
-    Ok(())
 }

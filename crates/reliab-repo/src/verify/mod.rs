@@ -1,0 +1,270 @@
+//! Verify: everything that is referenced exists, matches its name, and means what the manifest says.
+
+mod files;
+mod packs;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::format::entry::{Content, Data, Kind, Pieces};
+use crate::format::escape::escape;
+use crate::format::table::BlobKind;
+use crate::id::BlobId;
+use crate::index::{Index, IndexProblem};
+use crate::manifest::{Manifest, ManifestEntry};
+use crate::repository::{Repository, StoredSnapshot};
+use crate::storage::{Storage, pack_key};
+
+/// How deep to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Everything that is referenced exists and parses.
+    Structure,
+    /// Also: the bytes of each file match its name.
+    Packs,
+    /// Also: each blob decompresses and matches its id, each file its digest.
+    Data,
+}
+
+/// What to check.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// How deep.
+    pub level: Level,
+    /// A part of the packs only (0 to 1), after the pack named by the cursor of the last run.
+    pub sample: Option<Sample>,
+    /// Threads that read.
+    pub threads: usize,
+}
+
+/// A part of the packs.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Part of the packs' bytes to read, 0 to 1.
+    pub fraction: f64,
+    /// `VerifyReport::cursor` of the last run.
+    pub cursor: Option<String>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file or blob: "pack ab12…", "snapshot cd34…", "index …", "repository.json".
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Ids of the snapshots that it hits.
+    pub snapshots: Vec<String>,
+    /// Paths that it hits, escaped; the first of them.
+    pub paths: Vec<String>,
+    /// How many paths it hits.
+    pub path_count: u64,
+    /// False if nothing is lost by it (a damaged index, a foreign file).
+    pub data_lost: bool,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Findings, worst first.
+    pub findings: Vec<Finding>,
+    /// Snapshots checked.
+    pub snapshots: u64,
+    /// Packs checked.
+    pub packs: u64,
+    /// Blobs checked.
+    pub blobs: u64,
+    /// Bytes read from packs.
+    pub bytes: u64,
+    /// Where the next sample begins.
+    pub cursor: Option<String>,
+}
+
+/// Paths of a finding that are kept.
+const PATHS_MAX: usize = 100;
+
+/// Checks a repository; everything that is wrong is found, not just the first.
+pub fn verify(
+    storage: Arc<dyn Storage>,
+    options: &VerifyOptions,
+    events: &dyn Events,
+) -> Result<VerifyReport> {
+    let mut findings = Findings::default();
+    let repository = match Repository::open(Arc::clone(&storage)) {
+        Ok(repository) => repository,
+        Err(Error::Damaged { what, reason }) => {
+            findings.lost(&what, &reason);
+            return Ok(findings.report(VerifyReport::default()));
+        }
+        Err(other) => return Err(other),
+    };
+    let mut report = VerifyReport::default();
+    findings.index(&repository);
+    let list = repository.snapshots()?;
+    for damaged in &list.damaged {
+        findings.lost(&damaged.key, &damaged.reason);
+    }
+    report.snapshots = (list.snapshots.len() + list.damaged.len()) as u64;
+    let broken = packs::read(&repository, options, events, &mut findings, &mut report)?;
+    for stored in &list.snapshots {
+        walk_snapshot(&repository, stored, &broken, &mut findings, events)?;
+    }
+    if options.level == Level::Data && options.sample.is_none() {
+        files::check(&repository, &list.snapshots, &broken, &mut findings, events)?;
+    }
+    Ok(findings.report(report))
+}
+
+/// What is wrong, by object.
+#[derive(Default)]
+struct Findings {
+    by_object: BTreeMap<String, Finding>,
+}
+
+impl Findings {
+    fn entry(&mut self, object: &str, problem: &str, data_lost: bool) -> &mut Finding {
+        let finding = self.by_object.entry(object.to_owned()).or_insert_with(|| Finding {
+            object: object.to_owned(),
+            problem: problem.to_owned(),
+            snapshots: Vec::new(),
+            paths: Vec::new(),
+            path_count: 0,
+            data_lost,
+        });
+        finding.data_lost |= data_lost;
+        finding
+    }
+
+    fn lost(&mut self, object: &str, problem: &str) {
+        self.entry(object, problem, true);
+    }
+
+    /// Notes a path that a damaged object hits.
+    fn hit(&mut self, object: &str, problem: &str, snapshot: &StoredSnapshot, path: &[u8]) {
+        let finding = self.entry(object, problem, true);
+        let id = snapshot.id.to_string();
+        if finding.snapshots.last() != Some(&id) {
+            finding.snapshots.push(id);
+        }
+        let path = escape(path);
+        if finding.paths.iter().any(|known| *known == path) {
+            return;
+        }
+        finding.path_count += 1;
+        if finding.paths.len() < PATHS_MAX {
+            finding.paths.push(path.into_owned());
+        }
+    }
+
+    fn index(&mut self, repository: &Repository) {
+        for problem in repository.problems() {
+            match problem {
+                IndexProblem::DamagedIndex { key, reason } => {
+                    self.entry(key, &format!("{reason}; packs were read by their own tables"), false);
+                }
+                IndexProblem::MissingPack(pack) => self.lost(&pack_key(pack), "it is missing"),
+                IndexProblem::WrongLength { pack, expected, found } => {
+                    self.lost(&pack_key(pack), &format!("it has {found} bytes, not {expected}"));
+                }
+                IndexProblem::UnreadableTable { pack, reason } => {
+                    self.entry(&pack_key(pack), &format!("no index names it, and {reason}"), false);
+                }
+                IndexProblem::ForeignFile(key) => {
+                    self.entry(key, "it does not belong here", false);
+                }
+            }
+        }
+    }
+
+    /// Worst first: what loses data, then what hits most.
+    fn report(self, mut report: VerifyReport) -> VerifyReport {
+        report.findings = self.by_object.into_values().collect();
+        report.findings.sort_by_key(|finding| (!finding.data_lost, std::cmp::Reverse(finding.path_count)));
+        report
+    }
+}
+
+/// A blob as one kind. Stored as another it is of no use to who needs this one.
+type KindOfBlob = (BlobKind, BlobId);
+
+/// Blobs that cannot be read, and the object and problem to name for each.
+type Broken = HashMap<KindOfBlob, (String, String)>;
+
+/// Finds the paths that damaged objects hit, and references to blobs that are nowhere.
+fn walk_snapshot(
+    repository: &Repository,
+    stored: &StoredSnapshot,
+    broken: &Broken,
+    findings: &mut Findings,
+    events: &dyn Events,
+) -> Result<()> {
+    let snapshot_name = format!("snapshots/{}", stored.id);
+    let mut manifest = match Manifest::open(repository, &stored.snapshot, None) {
+        Ok(manifest) => manifest,
+        Err(error) if error.is_damage() => {
+            let lists = stored.snapshot.layers.iter().map(|list| (BlobKind::List, *list));
+            let (object, problem) = blamed(&error, broken, lists);
+            findings.hit(&object, &problem, stored, b".");
+            return Ok(());
+        }
+        Err(other) => return Err(other),
+    };
+    for item in manifest.by_ref() {
+        if events.stop_requested() {
+            return Err(Error::Interrupted);
+        }
+        let mut hits = Vec::new();
+        for_each_blob_of(&item, repository.index(), |(kind, id)| {
+            if let Some((object, problem)) = broken.get(&(kind, id)) {
+                hits.push((object.clone(), problem.clone()));
+            } else if repository.index().find_as(kind, &id).is_none() {
+                hits.push((format!("blob {id}"), format!("no pack holds it as a {}", kind.word())));
+            }
+        });
+        hits.dedup();
+        for (object, problem) in hits {
+            findings.hit(&object, &problem, stored, &item.entry.path);
+        }
+    }
+    for gap in manifest.take_gaps() {
+        let (object, problem) = blamed(&gap.error, broken, std::iter::empty());
+        let object = if object.is_empty() { snapshot_name.clone() } else { object };
+        findings.hit(&object, &problem, stored, &gap.first);
+    }
+    Ok(())
+}
+
+/// Calls `f` on every blob of an entry, as the kind that a reader of the entry asks for.
+fn for_each_blob_of(item: &ManifestEntry, index: &Index, mut f: impl FnMut(KindOfBlob)) {
+    let large = match &item.entry.kind {
+        Kind::File(Content { data: Data::Large(large), .. }) => large,
+        other => return other.clone().for_each_blob(|number| f((BlobKind::Bundle, item.blob(*number)))),
+    };
+    f((BlobKind::Head, item.blob(large.head)));
+    let mut piece = |number| {
+        let id = item.blob(number);
+        f((index.piece_kind(&id), id));
+    };
+    match &large.pieces {
+        Pieces::Chunks(blobs) => blobs.iter().for_each(|blob| piece(*blob)),
+        Pieces::Extents(extents) => extents.iter().for_each(|extent| piece(extent.blob)),
+    }
+}
+
+/// The object to blame for an error while reading metadata: the pack, where it is known.
+fn blamed(error: &Error, broken: &Broken, mut blobs: impl Iterator<Item = KindOfBlob>) -> (String, String) {
+    if let Some((object, problem)) = blobs.find_map(|blob| broken.get(&blob)) {
+        return (object.clone(), problem.clone());
+    }
+    match error {
+        Error::Damaged { what, reason } => (what.clone(), reason.clone()),
+        Error::MissingBlob(id) => (format!("blob {id}"), "no pack holds it".to_owned()),
+        Error::Storage { path, .. } => (path.clone(), error.told()),
+        other => ("the manifest".to_owned(), other.told()),
+    }
+}
