@@ -88,15 +88,27 @@ pub fn main_of<T: Tool>(binary: &'static str) -> ExitCode {
 
 /// Runs a command whose line was understood.
 pub fn run_tool<T: Tool>(tool: T, global: &Global) -> ExitCode {
+    run_act(T::NAME, T::ERRORS, global, |ui| {
+        Session::open(T::NAME, T::ERRORS, global).and_then(|session| tool.run(&session, ui))
+    })
+}
+
+/// Runs a command that must also work where the configuration does not.
+pub fn run_act<E: Ending>(
+    name: &'static str,
+    errors: &ErrorTable,
+    global: &Global,
+    act: impl FnOnce(&mut Ui) -> anyhow::Result<E>,
+) -> ExitCode {
     let mut ui = Ui::new(global.ui());
-    let result = Session::open(T::NAME, T::ERRORS, global).and_then(|session| tool.run(&session, &mut ui));
+    let result = act(&mut ui);
     ui.progress().finish();
-    let end = result.unwrap_or_else(|error| tell::<T>(&error, &mut ui));
+    let end = result.unwrap_or_else(|error| tell(name, errors, &error, &mut ui));
     match ui.finish() {
         Ok(()) => ExitCode::from(end.code()),
         Err(error) => {
             ui.error(format_args!("cannot write to stdout: {}", crate::failure::plain(&error)));
-            ExitCode::from(end.worst(T::End::failed(Exit::Failed)).code())
+            ExitCode::from(end.worst(E::failed(Exit::Failed)).code())
         }
     }
 }
@@ -118,15 +130,15 @@ pub fn refuse<E: Ending>(name: &str, error: &clap::Error) -> ExitCode {
 }
 
 /// Tells an error as text and, where asked for, as JSON.
-fn tell<T: Tool>(error: &anyhow::Error, ui: &mut Ui) -> T::End {
-    let failure = Failure::of(error, T::ERRORS);
-    let end = T::End::failed(failure.exit);
+fn tell<E: Ending>(name: &str, errors: &ErrorTable, error: &anyhow::Error, ui: &mut Ui) -> E {
+    let failure = Failure::of(error, errors);
+    let end = E::failed(failure.exit);
     if ui.pipe_closed() {
         return end;
     }
     ui.error(&failure.text);
     if ui.is_json() {
-        ui.json(&document(T::NAME, end, Told { error: failure.text }));
+        ui.json(&document(name, end, Told { error: failure.text }));
     }
     end
 }

@@ -5,6 +5,8 @@
 //! | a tool that is a job (`backup`, `verify`, …) | the job | none: the check result says how the run ended |
 //! | `probe` | name of the probe | `up` (1 or 0), `seconds`, `seconds.dns`, `.connect`, `.tls`, `.first_byte`, `.transfer`, `certificate_days` |
 //! | `service` | name of a service that is scraped | `requests`, `errors` (counts since the last scrape), `p50`, `p95`, `p99` (seconds) |
+//! | `schedule` | job of `[schedule]` | none: the check result says whether it is overdue |
+//! | `alert` | `outbox` | `queue` (messages owed), `oldest_seconds` (age of the oldest of them) |
 //! | `disk` | mount point | `used` (0 to 1), `free` (bytes), `inodes_used` (0 to 1) |
 
 use chrono::{DateTime, TimeDelta, Utc};

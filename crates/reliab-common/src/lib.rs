@@ -13,12 +13,14 @@ pub mod lock;
 pub mod paths;
 mod progress;
 pub mod record;
+pub mod rhythm;
 pub mod secret;
 pub mod session;
 pub mod signal;
 pub mod state;
 pub mod ui;
 pub mod units;
+pub mod upkeep;
 
 #[cfg(test)]
 mod testing;

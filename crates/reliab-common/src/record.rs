@@ -44,14 +44,23 @@ pub struct RunRecord<'a> {
     id: Option<i64>,
     tool: String,
     job: String,
+    schedule: Option<String>,
     started: DateTime<Utc>,
 }
 
 impl<'a> RunRecord<'a> {
-    /// Records that a run begins; trouble with the state waits for [`RunRecord::finish`].
-    pub fn start(recorder: &'a Recorder, tool: &str, job: &str, clock: &'a dyn Clock) -> Self {
-        let (tool, job, started) = (tool.to_owned(), job.to_owned(), clock.now());
-        let mut run = Self { state: recorder.state(), clock, id: None, tool, job, started };
+    /// Records that a run begins, started by the job `schedule` of `[schedule]` or by a person; trouble with the
+    /// state waits for [`RunRecord::finish`].
+    pub fn start(
+        recorder: &'a Recorder,
+        tool: &str,
+        job: &str,
+        schedule: Option<&str>,
+        clock: &'a dyn Clock,
+    ) -> Self {
+        let (tool, job, schedule) = (tool.to_owned(), job.to_owned(), schedule.map(str::to_owned));
+        let (state, started) = (recorder.state(), clock.now());
+        let mut run = Self { state, clock, id: None, tool, job, schedule, started };
         run.id = run.state.and_then(|state| state.with(|db| run.insert(db)).ok());
         run
     }
@@ -83,13 +92,14 @@ impl<'a> RunRecord<'a> {
     fn insert(&self, db: &Connection) -> rusqlite::Result<i64> {
         let host = rustix::system::uname();
         db.execute(
-            "INSERT INTO run (tool, job, started, pid, host) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO run (tool, job, started, pid, host, schedule) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 self.tool,
                 self.job,
                 nanos(self.started),
                 std::process::id(),
-                host.nodename().to_string_lossy()
+                host.nodename().to_string_lossy(),
+                self.schedule
             ],
         )?;
         Ok(db.last_insert_rowid())
@@ -179,7 +189,7 @@ mod tests {
     fn a_finished_run_is_read_back_whole() {
         let dir = tempfile::tempdir().unwrap();
         let (recorder, clock) = (recorder(dir.path()), clock());
-        let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        let run = RunRecord::start(&recorder, "backup", "nightly", None, &clock);
         clock.advance(TimeDelta::seconds(90));
         run.finish(Exit::Partial, &json!({"bytes": 7}), &Facts::default()).unwrap();
         let end =
@@ -201,7 +211,7 @@ mod tests {
         let (recorder, clock) = (recorder(dir.path()), clock());
         for (tool, job) in [("backup", "a"), ("verify", "b"), ("backup", "c"), ("backup", "d")] {
             clock.advance(TimeDelta::seconds(1));
-            RunRecord::start(&recorder, tool, job, &clock)
+            RunRecord::start(&recorder, tool, job, None, &clock)
                 .finish(Exit::Done, &Value::Null, &Facts::default())
                 .unwrap();
         }
@@ -215,7 +225,7 @@ mod tests {
     fn starts_a_run_and_is_killed() {
         let dir = std::env::var_os(FOLDER).unwrap();
         let (recorder, clock) = (recorder(Path::new(&dir)), clock());
-        let _run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        let _run = RunRecord::start(&recorder, "backup", "nightly", None, &clock);
         Child::ready_and_wait();
     }
 
@@ -237,7 +247,7 @@ mod tests {
         let (recorder, clock) = (recorder(dir.path()), clock());
         let state = recorder.state().unwrap();
         state.with(|db| db.pragma_update(None, "query_only", true)).unwrap();
-        let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        let run = RunRecord::start(&recorder, "backup", "nightly", None, &clock);
         state.with(|db| db.pragma_update(None, "query_only", false)).unwrap();
         run.finish(Exit::Done, &Value::Null, &Facts::default()).unwrap();
         let runs = recent(state, "backup", 10).unwrap();
@@ -250,7 +260,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (recorder, clock) = (recorder(dir.path()), clock());
         recorder.state().unwrap().with(|db| db.pragma_update(None, "query_only", true)).unwrap();
-        let run = RunRecord::start(&recorder, "backup", "nightly", &clock);
+        let run = RunRecord::start(&recorder, "backup", "nightly", None, &clock);
         let error = run.finish(Exit::Done, &Value::Null, &Facts::default()).unwrap_err();
         assert!(matches!(error, StateError::Database { .. }), "{error}");
     }
@@ -262,7 +272,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let (recorder, error) = Recorder::open(&file);
         assert!(error.is_some() && recorder.state().is_none());
-        RunRecord::start(&recorder, "backup", "nightly", &clock())
+        RunRecord::start(&recorder, "backup", "nightly", None, &clock())
             .finish(Exit::Done, &Value::Null, &Facts::default())
             .unwrap();
     }

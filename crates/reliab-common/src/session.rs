@@ -7,15 +7,18 @@ use serde_json::{Value, json};
 
 use crate::app::Global;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::exit::Ending;
 use crate::fact::Facts;
 use crate::failure::{ErrorTable, Failure, plain};
 use crate::lock::{JobLock, LockError};
 use crate::paths::{self, Env};
 use crate::record::{Recorder, RunRecord};
+use crate::rhythm;
 use crate::signal::Stop;
+use crate::state::State;
 use crate::ui::Ui;
+use crate::upkeep;
 
 /// The configuration, the environment and the options that every command has.
 pub struct Session {
@@ -25,6 +28,8 @@ pub struct Session {
     pub errors: &'static ErrorTable,
     /// The configuration file's content.
     pub config: Config,
+    /// The configuration file, in full; `None` where there is none.
+    pub config_path: Option<PathBuf>,
     /// The environment.
     pub env: Env,
     /// The options that every command has.
@@ -65,8 +70,10 @@ impl Session {
     pub fn open(name: &'static str, errors: &'static ErrorTable, global: &Global) -> anyhow::Result<Self> {
         let env = Env::of_process();
         let cwd = std::env::current_dir().context("cannot tell the working folder")?;
-        let config = Config::load(global.config.as_deref(), &env, &cwd)?;
-        Ok(Self { name, errors, config, env, global: global.clone(), clock: SystemClock })
+        let file = ConfigFile::find(global.config.as_deref(), &env, &cwd)?;
+        let config = file.as_ref().map_or_else(|| Ok(Config::default()), ConfigFile::parse)?;
+        let config_path = file.map(|file| cwd.join(file.path));
+        Ok(Self { name, errors, config, config_path, env, global: global.clone(), clock: SystemClock })
     }
 
     /// The folder of what can be made again; a temporary one where there is no other.
@@ -84,7 +91,8 @@ impl Session {
     ) -> anyhow::Result<E> {
         let recorder = self.recorder(ui);
         let stop = Stop::on_signals().context("cannot listen for signals")?;
-        let run = RunRecord::start(&recorder, self.name, job, &self.clock);
+        let schedule = self.env.var(rhythm::VARIABLE).and_then(|name| name.to_str());
+        let run = RunRecord::start(&recorder, self.name, job, schedule, &self.clock);
         let result = act(&Job { session: self, recorder: &recorder, stop }, ui);
         let finished = match &result {
             Ok(outcome) => run.finish(outcome.exit, &outcome.figures, &outcome.facts),
@@ -96,8 +104,18 @@ impl Session {
         };
         if let Err(error) = finished {
             warn_of(ui, "this run is not recorded", &error.into());
+        } else if let Some(state) = recorder.state() {
+            self.keep_up(state, ui);
         }
         result.map(|outcome| outcome.exit)
+    }
+
+    /// Looks after overdue jobs and the state file; trouble with that is not the run's.
+    fn keep_up(&self, state: &State, ui: &mut Ui) {
+        let path = self.config_path.as_deref();
+        if let Err(error) = upkeep::keep(state, &self.config.schedule, path, self.clock.now()) {
+            warn_of(ui, "nobody looked for jobs that are overdue", &error.into());
+        }
     }
 
     /// Opens the state, and warns where nothing can be recorded.

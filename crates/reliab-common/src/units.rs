@@ -112,6 +112,19 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A duration in one unit, as people say it: `40 s`, `5 min`, `26 h`, `3 d`.
+pub fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let whole_days = seconds >= 172_800 && seconds.is_multiple_of(86_400);
+    match seconds {
+        _ if whole_days => format!("{} d", seconds / 86_400),
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..259_200 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Reads a duration: numbers with the units `ms`, `s`, `m` or `min`, `h`, `d` and `w`, such as `90s` or `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let bad = || UnitError::Duration(text.to_owned());
@@ -230,6 +243,20 @@ mod tests {
         check(3_599_600, "1 h 00 min");
         check(10_920_000, "3 h 02 min");
         check(5 * 86_400_000 + 3_600_000, "5 d 01 h");
+    }
+
+    #[test]
+    fn rough_durations_have_one_unit() {
+        let check = |seconds, expected: &str| assert_eq!(rough(Duration::from_secs(seconds)), expected);
+        check(0, "0 s");
+        check(60, "60 s");
+        check(120, "2 min");
+        check(3600, "60 min");
+        check(86_400, "24 h");
+        check(93_600, "26 h");
+        check(172_800, "2 d");
+        check(180_000, "50 h");
+        check(3 * 86_400 + 5000, "3 d");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod rule;
 pub mod schedule;
 pub mod service;
 pub mod slo;
+pub mod source;
 pub mod uplink;
 mod values;
 
@@ -32,6 +33,7 @@ pub use rule::Rule;
 pub use schedule::{Schedule, ScheduledJob};
 pub use service::Service;
 pub use slo::Slo;
+pub use source::ConfigFile;
 pub use uplink::Uplink;
 
 /// The configuration; every part has a default.
@@ -91,19 +93,7 @@ impl Config {
     /// Reads the first configuration file there is: `explicit`, `$RELIAB_CONFIG`, the one in the working folder
     /// `cwd`, the user's, the machine's; without any, everything has its default.
     pub fn load(explicit: Option<&Path>, env: &Env, cwd: &Path) -> Result<Self, ConfigError> {
-        let named = explicit.or_else(|| env.var("RELIAB_CONFIG").map(Path::new));
-        if let Some(path) = named {
-            let text = read(&cwd.join(path))?;
-            return Self::parse(path, &text);
-        }
-        for path in usual_places(env, cwd) {
-            match read(&path) {
-                Ok(text) => return Self::parse(path.strip_prefix(cwd).unwrap_or(&path), &text),
-                Err(ConfigError::Read { source, .. }) if is_absent(&source) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self::default())
+        ConfigFile::find(explicit, env, cwd)?.map_or_else(|| Ok(Self::default()), |file| file.parse())
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {

@@ -2,7 +2,7 @@
 
 mod schema;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -103,6 +103,12 @@ impl State {
             transaction.commit()?;
             Ok(result)
         })
+    }
+
+    /// The bytes of the file and of its write-ahead log.
+    pub fn size(&self) -> u64 {
+        let log = self.path.with_extension("db-wal");
+        [&self.path, &log].into_iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum()
     }
 
     /// The file.
@@ -211,6 +217,8 @@ mod tests {
         let state = State::open(&folder).unwrap();
         state.set_cursor("a", "1").unwrap();
         assert_eq!(mode(&folder), 0o700);
+        let len = |file| std::fs::metadata(folder.join(file)).unwrap().len();
+        assert_eq!(state.size(), len("state.db") + len("state.db-wal"));
         for file in ["state.db", "state.db-wal", "state.db-shm"] {
             assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
         }

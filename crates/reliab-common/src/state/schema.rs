@@ -17,7 +17,8 @@ const RUNS: &str = "
         exit    INTEGER,
         figures TEXT,             -- JSON
         pid     INTEGER NOT NULL,
-        host    TEXT NOT NULL
+        host    TEXT NOT NULL,
+        schedule TEXT             -- the job of [schedule] that a timer started; NULL for a person
     ) STRICT;
     CREATE INDEX run_by_tool ON run (tool, started);
     CREATE TABLE cursor (
@@ -110,7 +111,7 @@ const INCIDENTS: &str = "
         id           INTEGER PRIMARY KEY,
         notification INTEGER NOT NULL REFERENCES notification (id) ON DELETE CASCADE,
         at           INTEGER NOT NULL,
-        outcome      TEXT NOT NULL,    -- delivered, passing, permanent
+        outcome      TEXT NOT NULL,    -- begun, and then delivered, passing or permanent
         detail       TEXT NOT NULL
     ) STRICT;
     CREATE INDEX attempt_by_notification ON attempt (notification);

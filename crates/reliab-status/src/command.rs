@@ -1,0 +1,115 @@
+//! `status`: its arguments, and what each of them shows.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use reliab_common::app::{Tool, after_help_of, document};
+use reliab_common::clock::Clock as _;
+use reliab_common::exit::Level;
+use reliab_common::failure::{ErrorTable, UsageError};
+use reliab_common::paths;
+use reliab_common::session::Session;
+use reliab_common::state::State;
+use reliab_common::ui::Ui;
+
+use crate::overview::Overview;
+use crate::{prometheus, terminal};
+
+const EXAMPLES: &str = "  \
+  reliab status                              jobs, checks, open incidents and waiting messages
+  reliab status --nagios                     the worst of it in one line
+  reliab status --prometheus                 as text for Prometheus
+  reliab status --prometheus --output /var/lib/prometheus/node-exporter/reliab.prom";
+
+/// Show what is known: jobs and when they ran, checks, open incidents, messages that wait.
+///
+/// It reads the state file and changes nothing. The exit code is that of the worst thing shown.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help_of::<Level>(EXAMPLES))]
+pub struct Args {
+    /// Print one line with performance data, as monitoring plugins do.
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    nagios: bool,
+    /// Print metrics in the text format of Prometheus.
+    #[arg(long, conflicts_with = "json")]
+    prometheus: bool,
+    /// Write the metrics to FILE in one step, for the textfile collector of Prometheus' node exporter.
+    #[arg(long, value_name = "FILE", requires = "prometheus")]
+    output: Option<PathBuf>,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "status";
+    const ERRORS: &'static ErrorTable = &ErrorTable::COMMON;
+    type End = Level;
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Level> {
+        let folder = paths::state_dir(session.global.state_dir.as_deref(), &session.env)?;
+        let file = folder.join("state.db");
+        if !file.exists() {
+            let text = format!("nothing was recorded yet: there is no {}; run a job first", file.display());
+            return Err(UsageError(text).into());
+        }
+        let state = State::open(&folder)?;
+        let overview = Overview::read(&state, session.clock.now())?;
+        self.show(&overview, ui)
+    }
+}
+
+impl Args {
+    fn show(&self, overview: &Overview, ui: &mut Ui) -> anyhow::Result<Level> {
+        let level = overview.level;
+        if self.nagios {
+            ui.out(terminal::one_line(overview));
+            return Ok(level);
+        }
+        if self.prometheus {
+            let text = prometheus::text(overview);
+            let Some(file) = &self.output else {
+                ui.raw_out(text.as_bytes());
+                return Ok(level);
+            };
+            write_whole(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+            // Whoever writes metrics wants to know that they were written; the level is among them.
+            return Ok(Level::Ok);
+        }
+        if ui.is_json() {
+            ui.json(&document(Self::NAME, level, overview));
+        } else if !ui.is_quiet() || level != Level::Ok {
+            terminal::lines(overview).into_iter().for_each(|line| ui.out(line));
+        }
+        Ok(level)
+    }
+}
+
+/// Writes a file that others read at any moment: they see the old one or the new one, never a part.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The collector reads files that end in `.prom` only, which a temporary one does not.
+    let mut file = tempfile::Builder::new().prefix(".reliab-").suffix(".tmp").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    // Another user reads it.
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_metrics_is_replaced_whole_and_readable_by_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reliab.prom");
+        write_whole(&path, "one\n").unwrap();
+        write_whole(&path, "two\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(write_whole(&dir.path().join("absent/reliab.prom"), "x").is_err());
+    }
+}

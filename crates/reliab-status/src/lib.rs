@@ -1,0 +1,10 @@
+//! `reliab status`: what is known of every job, check, incident and message.
+//!
+//! `overview` is read from the state file in one go; `terminal` and `prometheus` show the same overview.
+
+mod command;
+mod overview;
+mod prometheus;
+mod terminal;
+
+pub use command::Args;
