@@ -8,6 +8,9 @@
 //! | `schedule` | job of `[schedule]` | none: the check result says whether it is overdue |
 //! | `alert` | `outbox` | `queue` (messages owed), `oldest_seconds` (age of the oldest of them) |
 //! | `disk` | mount point | `used` (0 to 1), `free` (bytes), `inodes_used` (0 to 1) |
+//! | `disk` | `directory PATH`, `database SERVER/NAME` | `bytes` |
+//! | `disk` | `sqlite PATH` | `bytes`, `free` (bytes of free pages), `wal` (bytes of the write-ahead log) |
+//! | `disk` | `backup REPOSITORY`, `drill FOLDER` | `need`, `free` (bytes) |
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
