@@ -110,6 +110,19 @@ pub enum Error {
     Panicked,
 }
 
+/// What the system says in words, without the number of its error, which says nothing to most people.
+pub(crate) fn plain(errno: rustix::io::Errno) -> String {
+    without_number(&io::Error::from(errno).to_string()).to_owned()
+}
+
+/// A text that may end with a system's error, without that error's number.
+pub(crate) fn without_number(text: &str) -> &str {
+    match text.rfind(" (os error ") {
+        Some(at) if text.ends_with(')') => &text[..at],
+        _ => text,
+    }
+}
+
 impl Error {
     /// A damaged object.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
@@ -125,7 +138,7 @@ impl Error {
     /// The text with its cause.
     pub fn told(&self) -> String {
         match std::error::Error::source(self) {
-            Some(cause) => format!("cannot {self}: {cause}"),
+            Some(cause) => format!("cannot {self}: {}", without_number(&cause.to_string())),
             None => format!("cannot {self}"),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::SourceErrors;
 use super::parent::Parent;
 use crate::cache::{BlockRow, CacheWriter, CachedEntry};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_number};
 use crate::format::entry::Kind;
 use crate::format::order;
 use crate::format::snapshot::SourceError;
@@ -34,9 +34,11 @@ pub(super) fn refuse(
         if had > 0 {
             let reason = match errors.first_in(&root) {
                 Some(SourceError { path, error }) => {
-                    // The number of a system's error says nothing to most people.
-                    let error = error.split(" (os error").next().unwrap_or_default();
-                    format!("none of its files can be read, but it had {had}; {path}: {error}")
+                    let error = without_number(error);
+                    format!(
+                        "none of its files can be read, but it had {had}; {path}: {error}; put that right, or use \
+                         --allow-empty"
+                    )
                 }
                 None => format!(
                     "it holds no files now, but had {had}; check that it is mounted, or use --allow-empty"

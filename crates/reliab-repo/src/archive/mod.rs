@@ -33,7 +33,7 @@ use crate::walk::{Filter, FilterOptions, Walk, open_roots};
 use merge::Merge;
 use once::Once;
 use parent::Parent;
-pub(crate) use source::{link_target, xattrs_at};
+pub(crate) use source::{link_target, xattrs_at, xattrs_of};
 use store::Store;
 
 /// What to back up, and how.

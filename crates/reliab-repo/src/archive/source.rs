@@ -136,7 +136,7 @@ pub(super) fn status_of(file: impl AsFd) -> Result<Status, Errno> {
 }
 
 /// Extended attributes of an open file.
-pub(super) fn xattrs_of(file: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
+pub(crate) fn xattrs_of(file: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
     let list = |buf: &mut [u8]| rustix::fs::flistxattr(file, buf);
     let get = |name: &[u8], buf: &mut [u8]| rustix::fs::fgetxattr(file, name, buf);
     read_xattrs(list, get)

@@ -9,7 +9,7 @@ use super::source::Opener;
 use super::{BackupOptions, SourceErrors};
 use crate::cache::{CacheWriter, CachedEntry};
 use crate::chunker::Chunker;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_number};
 use crate::event::Events;
 use crate::format::entry::{Entry, Kind, Meta, Place, Xattr};
 use crate::format::snapshot::{SourceError, Stats};
@@ -129,7 +129,7 @@ impl<'a> Store<'a> {
     /// Notes a source that could not be read, or only in part.
     pub(super) fn source_error(&mut self, path: &[u8], error: &dyn ToString) {
         self.errors.unreadable += 1;
-        self.note(path, &error.to_string());
+        self.note(path, without_number(&error.to_string()));
     }
 
     /// Notes something about a source that loses nothing.

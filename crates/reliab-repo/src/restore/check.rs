@@ -9,7 +9,7 @@ use rustix::fs::{Advice, FileType, Mode, OFlags};
 
 use super::{RestoreOptions, Selection, Skipped, skipped_gap};
 use crate::archive::{link_target, xattrs_at};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, plain, without_number};
 use crate::event::Events;
 use crate::format::entry::{Content, Entry, Kind, Links, Xattr};
 use crate::format::escape::escape;
@@ -201,8 +201,9 @@ impl Comparison<'_> {
                     differences.push(XATTRS_DIFFER.to_owned());
                 }
             }
-            Err(errno) if self.privileged || entry.xattrs.iter().any(is_checked) => differences
-                .push(format!("its extended attributes cannot be read: {}", std::io::Error::from(errno))),
+            Err(errno) if self.privileged || entry.xattrs.iter().any(is_checked) => {
+                differences.push(format!("its extended attributes cannot be read: {}", plain(errno)))
+            }
             // Nothing to compare, and others may keep what they have to themselves.
             Err(_) => {}
         }
@@ -282,7 +283,7 @@ fn below(item: crate::walk::WalkItem, root: &[u8], findings: &Findings) -> Optio
             Some(walked)
         }
         Err(failed) => {
-            findings.push(&strip(failed.path), failed.error);
+            findings.push(&strip(failed.path), without_number(&failed.error.to_string()));
             None
         }
     }
@@ -308,7 +309,7 @@ fn read_back(queue: &Receiver<ReadBack>, target: &OwnedFd, findings: &Findings, 
         match digest_of(target, &job, &mut buffer, events) {
             Ok(digest) if digest == job.digest => {}
             Ok(_) => findings.push(&job.path, "its content differs"),
-            Err(errno) => findings.push(&job.path, std::io::Error::from(errno)),
+            Err(errno) => findings.push(&job.path, plain(errno)),
         }
         events.advance(job.size, 1);
     }

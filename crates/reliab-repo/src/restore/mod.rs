@@ -4,6 +4,7 @@
 //! A window of entries is planned while the one before it is written.
 
 mod check;
+mod finish;
 mod linked;
 mod plan;
 mod target;

@@ -1,7 +1,9 @@
 //! What is to be written: a window of entries, grouped by the blobs they need.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::linked::First;
 use super::{RestoreReport, Selection, skipped_gap};
 use crate::format::entry::{Content, Data, Entry, Kind};
 use crate::id::BlobId;
@@ -19,6 +21,8 @@ pub(super) struct SmallFile {
     pub(super) offset: u32,
     /// Something stands at its path, to be replaced when the new content is whole.
     pub(super) replace: bool,
+    /// Other names wait for it.
+    pub(super) first: Option<Arc<First>>,
 }
 
 /// The small files of a window, by bundle.

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags, renameat_with,
+};
 use rustix::io::Errno;
 
+use crate::archive::xattrs_of;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, Meta, Xattr};
 use crate::id::Digest;
@@ -24,6 +27,15 @@ pub(super) struct Target {
     pub(super) owners_skipped: AtomicBool,
     /// Attributes that this user may not set were left out.
     pub(super) xattrs_skipped: AtomicBool,
+}
+
+/// What becomes of what stands at a path that gets a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// It stays, and the new file is refused.
+    New,
+    /// The new file takes its place.
+    Replace,
 }
 
 /// Attributes of one entry that the target did not take, and why.
@@ -108,13 +120,37 @@ impl Target {
         rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::from_raw_mode(mode))
     }
 
-    /// Gives what was written under a temporary name its own, in place of what has it.
-    pub(super) fn replace(
+    /// Removes what was made at a path if it did not become what it should be.
+    ///
+    /// What cannot be removed is left: the error that is told is the first.
+    pub(super) fn whole_or_gone<T>(
+        &self,
+        made: std::result::Result<T, Errno>,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<T, Errno> {
+        if made.is_err() {
+            self.remove(path, last).unwrap_or(());
+        }
+        made
+    }
+
+    /// Gives what was written under a temporary name its own, or removes it.
+    pub(super) fn name(
         &self,
         temporary: &[u8],
         path: &[u8],
+        naming: Naming,
         last: &mut Parent,
     ) -> std::result::Result<(), Errno> {
+        let named = match naming {
+            Naming::New => self.rename_new(temporary, path, last),
+            Naming::Replace => self.replace(temporary, path, last),
+        };
+        self.whole_or_gone(named, temporary, last)
+    }
+
+    fn replace(&self, temporary: &[u8], path: &[u8], last: &mut Parent) -> std::result::Result<(), Errno> {
         if self.kind_of(path, last)? == Some(FileType::Directory) {
             // Fails unless it is empty: what is in a folder is never removed for a file.
             self.remove(path, last)?;
@@ -124,6 +160,19 @@ impl Target {
         rustix::fs::renameat(&folder, from.as_c_str(), &folder, to.as_c_str())
     }
 
+    fn rename_new(&self, temporary: &[u8], path: &[u8], last: &mut Parent) -> std::result::Result<(), Errno> {
+        let (folder, from) = self.locate(temporary, last)?;
+        let (_, to) = self.locate(path, last)?;
+        match renameat_with(&folder, from.as_c_str(), &folder, to.as_c_str(), RenameFlags::NOREPLACE) {
+            // Not every file system can promise it.
+            Err(Errno::INVAL | Errno::NOSYS) if self.kind_of(path, last)?.is_none() => {
+                rustix::fs::renameat(&folder, from.as_c_str(), &folder, to.as_c_str())
+            }
+            Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST),
+            other => other,
+        }
+    }
+
     /// Gives an open file that was just created its owner, mode, attributes and times, in this order.
     pub(super) fn stamp_new(
         &self,
@@ -131,17 +180,22 @@ impl Target {
         meta: &Meta,
         xattrs: &[Xattr],
     ) -> std::result::Result<Refused, Errno> {
+        let mut refused = Refused::new();
+        let mut mode = self.mode(meta);
         if self.born != Some((meta.uid, meta.gid)) && self.may_own(meta) {
-            rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            if !taken("owner", rustix::fs::fchown(file, Some(uid), Some(gid)), &mut refused)? {
+                mode = mode.difference(SET_ID);
+            }
         }
-        let refused = self.set_xattrs(xattrs, |name, value| {
+        refused.extend(self.set_xattrs(xattrs, |name, value| {
             rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
-        })?;
+        })?);
         let needs_mode = meta.mode & (self.umask | 0o7000) != 0 || self.born.is_none() || !xattrs.is_empty();
         if needs_mode {
-            rustix::fs::fchmod(file, self.mode(meta))?;
+            taken("mode", rustix::fs::fchmod(file, mode), &mut refused)?;
         }
-        rustix::fs::futimens(file, &times(meta))?;
+        taken("mtime", rustix::fs::futimens(file, &times(meta)), &mut refused)?;
         Ok(refused)
     }
 
@@ -169,9 +223,8 @@ impl Target {
     ) -> std::result::Result<Refused, Errno> {
         let mut refused = Refused::new();
         for (name, value) in xattrs {
-            let needs_root = name.starts_with(b"security.") || name.starts_with(b"trusted.");
             match set(name, value) {
-                Err(Errno::PERM | Errno::ACCESS) if needs_root && !self.privileged => {
+                Err(Errno::PERM | Errno::ACCESS) if needs_root(name) && !self.privileged => {
                     self.xattrs_skipped.store(true, Ordering::Relaxed);
                 }
                 // ext4 says ENOSPC of attributes that do not fit its block; a disk that is full shows at the next write.
@@ -234,6 +287,14 @@ impl Target {
         {
             return false;
         }
+        // A restore by others could not set the rest.
+        let counts = |name: &[u8]| self.privileged || !needs_root(name);
+        let expected = entry.xattrs.iter().filter(|(name, _)| counts(name));
+        let is_like =
+            xattrs_of(&file).is_ok_and(|found| found.iter().filter(|(name, _)| counts(name)).eq(expected));
+        if !is_like {
+            return false;
+        }
         let mut hasher = blake3::Hasher::new();
         let read = hasher.update_reader(std::fs::File::from(file)).is_ok();
         read && Digest(*hasher.finalize().as_bytes()) == content.digest
@@ -276,7 +337,8 @@ impl Target {
             }
             Kind::File(_) | Kind::Dir(_) => {}
         }
-        self.stamp_path(entry, path, last)
+        let stamped = self.stamp_path(entry, path, last);
+        self.whole_or_gone(stamped, path, last)
     }
 
     /// Gives what stands at a path an entry's owner, mode, attributes and times.
@@ -288,27 +350,33 @@ impl Target {
     ) -> std::result::Result<Refused, Errno> {
         let (folder, name) = self.locate(path, last)?;
         let meta = &entry.meta;
+        let mut refused = Refused::new();
+        let mut mode = self.mode(meta);
         if self.may_own(meta) {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            rustix::fs::chownat(&folder, name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let owned = rustix::fs::chownat(&folder, name.as_c_str(), Some(uid), Some(gid), flags);
+            if !taken("owner", owned, &mut refused)? {
+                mode = mode.difference(SET_ID);
+            }
         }
         let is_link = matches!(entry.kind, Kind::Symlink(..));
-        let mut refused = Refused::new();
         if !entry.xattrs.is_empty() {
             if !is_link {
                 // The kernel wants write permission for attributes, whoever has the file open.
-                chmod_beneath(&folder, &name, Mode::RWXU)?;
+                taken("mode", chmod_beneath(&folder, &name, Mode::RWXU), &mut refused)?;
             }
             let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
             path.extend_from_slice(name.as_bytes());
-            refused = self.set_xattrs(&entry.xattrs, |name, value| {
+            refused.extend(self.set_xattrs(&entry.xattrs, |name, value| {
                 rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
-            })?;
+            })?);
         }
         if !is_link {
-            chmod_beneath(&folder, &name, self.mode(meta))?;
+            taken("mode", chmod_beneath(&folder, &name, mode), &mut refused)?;
         }
-        rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW)?;
+        let timed = rustix::fs::utimensat(&folder, name.as_c_str(), &times(meta), AtFlags::SYMLINK_NOFOLLOW);
+        taken("mtime", timed, &mut refused)?;
         Ok(refused)
     }
 
@@ -322,6 +390,29 @@ impl Target {
         let (from, from_name) = self.locate(first, &mut Parent::default())?;
         let (to, to_name) = self.locate(second, last)?;
         rustix::fs::linkat(&from, from_name.as_c_str(), &to, to_name.as_c_str(), AtFlags::empty())
+    }
+}
+
+/// True for attributes that only root may set.
+fn needs_root(name: &[u8]) -> bool {
+    name.starts_with(b"security.") || name.starts_with(b"trusted.")
+}
+
+/// Set-user-id and set-group-id, which lend rights to whoever runs the file.
+const SET_ID: Mode = Mode::SUID.union(Mode::SGID);
+
+/// False, and noted, if a file system does not take what others do: content is worth more than its owner.
+fn taken(
+    what: &str,
+    set: std::result::Result<(), Errno>,
+    refused: &mut Refused,
+) -> std::result::Result<bool, Errno> {
+    match set {
+        Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::OVERFLOW)) => {
+            refused.push((what.into(), errno));
+            Ok(false)
+        }
+        other => other.map(|()| true),
     }
 }
 

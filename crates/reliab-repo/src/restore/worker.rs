@@ -8,11 +8,12 @@ use crossbeam_channel::Receiver;
 use rustix::io::Errno;
 
 use super::Skipped;
+use super::linked::{First, Presence, note};
 use super::plan::SmallFile;
-use super::target::{Parent, Refused, Target};
+use super::target::{Naming, Parent, Refused, Target};
 use crate::blob::BlobReader;
 use crate::content::Part;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, plain};
 use crate::event::Events;
 use crate::format::entry::Entry;
 use crate::format::escape::escape;
@@ -32,12 +33,16 @@ pub(super) enum Job {
 /// A large file being written by several threads.
 pub(super) struct LargeFile {
     pub(super) entry: Entry,
-    /// The name it has until it is whole, where it replaces something.
+    /// The name it has until it is whole.
     pub(super) temporary: Option<Vec<u8>>,
+    /// What becomes of what stands at its own.
+    pub(super) naming: Naming,
     pub(super) file: OwnedFd,
     /// Jobs that are not done.
     pub(super) left: AtomicUsize,
     pub(super) failed: AtomicBool,
+    /// Other names wait for it.
+    pub(super) first: Option<Arc<First>>,
 }
 
 /// Counts the jobs of a window that are not done.
@@ -97,13 +102,6 @@ impl Shared<'_> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
     }
 
-    /// True if a path was skipped because the repository's data of it are missing or damaged.
-    pub(super) fn is_damaged(&self, path: &[u8]) -> bool {
-        let path = escape(path);
-        let skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
-        skipped.iter().any(|skipped| skipped.damaged && skipped.path == path)
-    }
-
     /// Notes what the target could not take. A full or broken file system ends the restore.
     pub(super) fn refused(&self, path: &[u8], errno: Errno) {
         if matches!(
@@ -115,7 +113,7 @@ impl Shared<'_> {
             self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.stop.store(true, Ordering::Relaxed);
         } else {
-            self.skip(path, std::io::Error::from(errno), false);
+            self.skip(path, plain(errno), false);
         }
     }
 
@@ -131,8 +129,7 @@ impl Shared<'_> {
     /// Notes attributes that the target did not take.
     pub(super) fn attributes(&self, path: &[u8], refused: Refused) {
         for (name, errno) in refused {
-            let reason =
-                format!("its attribute {} was not set: {}", escape(&name), std::io::Error::from(errno));
+            let reason = format!("its attribute {} was not set: {}", escape(&name), plain(errno));
             let refused = Skipped { path: escape(path).into_owned(), reason, damaged: false };
             self.attributes.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
         }
@@ -143,7 +140,7 @@ impl Shared<'_> {
     }
 }
 
-/// A name in the same folder, for what will replace an entry.
+/// A name in the same folder, for what is not whole yet.
 pub(super) fn temporary_name(path: &[u8]) -> Vec<u8> {
     let folder = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
     let hash = blake3::hash(path).to_hex();
@@ -186,7 +183,10 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn bundle(&mut self, id: &BlobId, files: Vec<SmallFile>) {
         if let Err(error) = self.reader.read_for_digest(id, BlobKind::Bundle, &mut self.content) {
-            files.iter().for_each(|file| self.shared.skip(&file.entry.path, format!("cannot {error}"), true));
+            for file in &files {
+                self.shared.skip(&file.entry.path, format!("cannot {error}"), true);
+                note(file.first.as_ref(), Presence::Damaged);
+            }
             return;
         }
         let count = files.len() as u64;
@@ -197,41 +197,23 @@ impl Worker<'_> {
     /// Writes a small file, if its content matches its digest; gives the bytes written.
     fn small_file(&mut self, file: &SmallFile) -> u64 {
         let path = &file.entry.path;
-        let range = content_range(&self.content, file.offset, file.content.size);
-        let Some(content) = range.map(|range| &self.content[range]) else {
-            self.shared.skip(path, "its record is not where it should be", true);
-            return 0;
+        let content = match content_of(&self.content, file) {
+            Ok(content) => content,
+            Err(reason) => {
+                self.shared.skip(path, reason, true);
+                note(file.first.as_ref(), Presence::Damaged);
+                return 0;
+            }
         };
-        if Digest(*blake3::hash(content).as_bytes()) != file.content.digest {
-            self.shared.skip(path, "its content does not match its digest", true);
-            return 0;
-        }
-        let target = self.shared.target;
-        let temporary = file.replace.then(|| temporary_name(path));
-        let first_path = temporary.as_ref().unwrap_or(path);
-        if let Some(temporary) = &temporary {
-            // Left by a run that was killed; if it cannot be removed, creating it says so.
-            target.remove(temporary, &mut self.parent).unwrap_or(());
-        }
-        let written = target.create(first_path, &file.entry, &mut self.parent).and_then(|out| {
-            write_full(&out, content, 0)?;
-            let refused = target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs)?;
-            self.shared.attributes(path, refused);
-            temporary.as_ref().map_or(Ok(()), |temporary| target.replace(temporary, path, &mut self.parent))
-        });
-        if written.is_err()
-            && let Some(temporary) = &temporary
-        {
-            // What stood there still does; the rest of the attempt is in nobody's way for long.
-            target.remove(temporary, &mut self.parent).unwrap_or(());
-        }
-        match written {
+        match write_small(self.shared, file, content, &mut self.parent) {
             Ok(()) => {
                 self.shared.file_done(content.len() as u64);
+                note(file.first.as_ref(), Presence::There);
                 content.len() as u64
             }
             Err(errno) => {
                 self.shared.refused(path, errno);
+                note(file.first.as_ref(), Presence::Refused);
                 0
             }
         }
@@ -257,6 +239,7 @@ impl Worker<'_> {
             Err(errno) => {
                 if !large.failed.swap(true, Ordering::Relaxed) {
                     self.shared.refused(&large.entry.path, errno);
+                    note(large.first.as_ref(), Presence::Refused);
                 }
             }
         }
@@ -265,11 +248,46 @@ impl Worker<'_> {
     fn fail(&self, large: &LargeFile, error: &Error) {
         if !large.failed.swap(true, Ordering::Relaxed) {
             self.shared.skip(&large.entry.path, format!("cannot {error}"), true);
+            note(large.first.as_ref(), Presence::Damaged);
         }
     }
 }
 
-/// Lets go of a large file; the last one stamps it, or removes what could not be completed.
+/// The content of a small file in its bundle, if it is what its digest says.
+fn content_of<'a>(bundle: &'a [u8], file: &SmallFile) -> std::result::Result<&'a [u8], &'static str> {
+    let range = content_range(bundle, file.offset, file.content.size);
+    let content = range.map(|range| &bundle[range]).ok_or("its record is not where it should be")?;
+    let is_whole = Digest(*blake3::hash(content).as_bytes()) == file.content.digest;
+    is_whole.then_some(content).ok_or("its content does not match its digest")
+}
+
+/// Writes a small file with all that belongs to it, or nothing.
+fn write_small(
+    shared: &Shared<'_>,
+    file: &SmallFile,
+    content: &[u8],
+    parent: &mut Parent,
+) -> std::result::Result<(), Errno> {
+    let target = shared.target;
+    let path = &file.entry.path;
+    let temporary = file.replace.then(|| temporary_name(path));
+    let first_path = temporary.as_ref().unwrap_or(path);
+    if let Some(temporary) = &temporary {
+        // Left by a run that was killed; if it cannot be removed, creating it says so.
+        target.remove(temporary, parent).unwrap_or(());
+    }
+    let out = target.create(first_path, &file.entry, parent)?;
+    let written = write_full(&out, content, 0)
+        .and_then(|()| target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs));
+    let refused = target.whole_or_gone(written, first_path, parent)?;
+    if let Some(temporary) = &temporary {
+        target.name(temporary, path, Naming::Replace, parent)?;
+    }
+    shared.attributes(path, refused);
+    Ok(())
+}
+
+/// Lets go of a large file; the last one stamps and names it, or removes what could not be completed.
 pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
     if large.left.fetch_sub(1, Ordering::AcqRel) > 1 {
         return;
@@ -280,24 +298,38 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
     if large.failed.load(Ordering::Relaxed) {
         // Half a file under its own name would pass for the whole; nothing is better.
         if let Err(errno) = shared.target.remove(path, &mut parent) {
-            shared.skip(
-                &entry.path,
-                format!("what was written of it is left: {}", std::io::Error::from(errno)),
-                false,
-            );
+            shared.skip(&entry.path, format!("what was written of it is left: {}", plain(errno)), false);
         }
         return;
     }
-    let named = shared.target.stamp_new(&large.file, &entry.meta, &entry.xattrs).and_then(|refused| {
-        shared.attributes(&entry.path, refused);
-        let temporary = large.temporary.as_ref();
-        temporary.map_or(Ok(()), |temporary| shared.target.replace(temporary, &entry.path, &mut parent))
-    });
-    match named {
-        Ok(()) => shared.file_done(entry.size()),
-        Err(errno) => shared.refused(&entry.path, errno),
+    match name_large(shared.target, large, path, &mut parent) {
+        Ok(refused) => {
+            shared.attributes(&entry.path, refused);
+            shared.file_done(entry.size());
+            note(large.first.as_ref(), Presence::There);
+        }
+        Err(errno) => {
+            shared.refused(&entry.path, errno);
+            note(large.first.as_ref(), Presence::Refused);
+        }
     }
     shared.events.advance(0, 1);
+}
+
+/// Stamps a large file that is whole and gives it its name, or removes it.
+fn name_large(
+    target: &Target,
+    large: &LargeFile,
+    path: &[u8],
+    parent: &mut Parent,
+) -> std::result::Result<Refused, Errno> {
+    let LargeFile { entry, file, naming, .. } = large;
+    let stamped = target.stamp_new(file, &entry.meta, &entry.xattrs);
+    let refused = target.whole_or_gone(stamped, path, parent)?;
+    if let Some(temporary) = &large.temporary {
+        target.name(temporary, &entry.path, *naming, parent)?;
+    }
+    Ok(refused)
 }
 
 fn write_full(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> std::result::Result<(), Errno> {

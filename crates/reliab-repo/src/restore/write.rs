@@ -1,22 +1,23 @@
 //! Carrying out a restore: one thread plans and makes folders, the others write files (`worker`).
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Sender, bounded};
 use rustix::io::Errno;
 
-use super::linked::{Keeping, LinkedFiles, Making};
+use super::finish::{Finish, SecondName};
+use super::linked::{First, Keeping, LinkedFiles, Making, Presence, note};
 use super::plan::{Groups, SmallFile, record_of};
-use super::target::{Parent, Target};
+use super::target::{Naming, Parent, Target};
 use super::worker::{Job, LargeFile, Shared, Ticket, Window, finish_large, temporary_name, work};
 use super::{Overwrite, RestoreOptions, RestoreReport, Selection, skipped_gap};
 use crate::content::{Part, parts_of};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::format::entry::{Content, Data, Entry, Kind};
-use crate::format::escape::escape;
 use crate::format::order;
 use crate::id::BlobId;
 use crate::manifest::{Manifest, ManifestEntry};
@@ -48,7 +49,11 @@ pub(super) fn run(
             .map(|_| {
                 let queue = queue.clone();
                 let shared = &shared;
-                scope.spawn(move || work(shared, &queue))
+                scope.spawn(move || {
+                    // One that ends while there is work has failed, and what it had in hand is not there.
+                    let _stop = StopAtEnd(&shared.stop);
+                    work(shared, &queue)
+                })
             })
             .collect();
         drop(queue);
@@ -80,39 +85,21 @@ pub(super) fn run(
     Ok(report)
 }
 
-/// Plans windows, makes folders and special files, and finishes what must come after the files.
-struct Planner<'a> {
-    shared: &'a Shared<'a>,
+/// Plans windows, and makes folders and special files; what must come after the files is in `finish`.
+pub(super) struct Planner<'a> {
+    pub(super) shared: &'a Shared<'a>,
     jobs: Sender<(Job, Ticket)>,
     overwrite: Option<Overwrite>,
-    report: RestoreReport,
+    pub(super) report: RestoreReport,
     groups: Groups,
     window: Arc<Window>,
-    finish: Finish,
+    pub(super) finish: Finish,
     /// The window before, still being written, and what comes after it.
-    before: Option<(Arc<Window>, Finish)>,
+    pub(super) before: Option<(Arc<Window>, Finish)>,
     /// Folders around the current entry, outermost first.
     open_dirs: Vec<Entry>,
     linked: LinkedFiles,
-    parent: Parent,
-}
-
-/// What is done when a window is written.
-#[derive(Default)]
-struct Finish {
-    links: Vec<SecondName>,
-    /// Kept files, and names that were made and become names of them.
-    joins: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Folders whose content is complete, innermost first.
-    dirs: Vec<Entry>,
-}
-
-/// Another name of an inode that was restored before.
-struct SecondName {
-    first: Vec<u8>,
-    entry: Entry,
-    /// Something stands there.
-    replace: bool,
+    pub(super) parent: Parent,
 }
 
 impl<'a> Planner<'a> {
@@ -148,7 +135,10 @@ impl<'a> Planner<'a> {
         }
         self.leave_dirs(None);
         self.end_window();
-        self.finish_before();
+        // More than once where second names wait for one that could not be made.
+        while self.before.as_ref().is_some_and(|(_, finish)| finish.len() > 0) {
+            self.end_window();
+        }
         if self.shared.events.stop_requested() {
             return Err(Error::Interrupted);
         }
@@ -177,21 +167,40 @@ impl<'a> Planner<'a> {
         }
         let replace = standing == Standing::Replace;
         let target = self.shared.target;
-        match self.linked.made(&item.entry, |kept| target.is_same_file(kept, &item.entry)) {
+        let first = match self.linked.made(&item.entry, |kept| target.is_same_file(kept, &item.entry)) {
             Making::Link(first) => {
-                self.finish.links.push(SecondName { first, entry: item.entry, replace });
+                self.finish.links.push(SecondName { first, item, replace });
                 return Ok(());
             }
-            Making::Apart(kept) => self.shared.apart(&item.entry.path, &kept),
-            Making::Content => {}
-        }
-        if let Kind::File(content) = &item.entry.kind {
+            Making::Apart(kept, first) => {
+                self.shared.apart(&item.entry.path, &kept);
+                Some(first)
+            }
+            Making::Content(first) => first,
+        };
+        self.make(item, first, replace).map_err(failed)
+    }
+
+    /// Makes a file, link, pipe or device with all that belongs to it; others may wait to be linked to it.
+    pub(super) fn make(
+        &mut self,
+        item: ManifestEntry,
+        first: Option<Arc<First>>,
+        replace: bool,
+    ) -> std::result::Result<(), Errno> {
+        let made = if let Kind::File(content) = &item.entry.kind {
             let content = content.clone();
-            return self.plan_file(item, content, replace).map_err(failed);
+            self.plan_file(item, content, replace, first.clone())
+        } else {
+            self.make_special(&item.entry, replace).map(|()| {
+                self.report.count(&item.entry);
+                note(first.as_ref(), Presence::There);
+            })
+        };
+        if made.is_err() {
+            note(first.as_ref(), Presence::Refused);
         }
-        self.make_special(&item.entry, replace).map_err(failed)?;
-        self.report.count(&item.entry);
-        Ok(())
+        made
     }
 
     /// Makes a folder; what is no folder gives way to it where it may be replaced.
@@ -218,7 +227,9 @@ impl<'a> Planner<'a> {
         }
         let refused = target.make_special(entry, path, &mut self.parent)?;
         self.shared.attributes(&entry.path, refused);
-        temporary.map_or(Ok(()), |temporary| target.replace(&temporary, &entry.path, &mut self.parent))
+        temporary.map_or(Ok(()), |temporary| {
+            target.name(&temporary, &entry.path, Naming::Replace, &mut self.parent)
+        })
     }
 
     /// Decides about what stands at an entry's path. Nothing is removed before its replacement is whole.
@@ -265,9 +276,10 @@ impl<'a> Planner<'a> {
         item: ManifestEntry,
         content: Content,
         replace: bool,
+        first: Option<Arc<First>>,
     ) -> std::result::Result<(), Errno> {
         if let Some((bundle, offset)) = record_of(&item) {
-            self.groups.push(bundle, SmallFile { entry: item.entry, content, offset, replace });
+            self.groups.push(bundle, SmallFile { entry: item.entry, content, offset, replace, first });
             return Ok(());
         }
         let Data::Large(large) = &content.data else { return Ok(()) };
@@ -277,27 +289,48 @@ impl<'a> Planner<'a> {
             Ok(parts) => parts,
             Err(reason) => {
                 self.shared.skip(&item.entry.path, reason, true);
+                note(first.as_ref(), Presence::Damaged);
                 return Ok(());
             }
         };
-        self.send_large(item, content.size, parts, replace)
+        let (file, temporary) = self.create_large(&item.entry)?;
+        let naming = if replace { Naming::Replace } else { Naming::New };
+        let large = LargeFile {
+            entry: item.entry.clone(),
+            temporary,
+            naming,
+            file,
+            left: AtomicUsize::new(1),
+            failed: AtomicBool::new(false),
+            first,
+        };
+        self.send_large(&item, large, parts);
+        Ok(())
     }
 
-    fn send_large(
-        &mut self,
-        item: ManifestEntry,
-        size: u64,
-        parts: Vec<Part>,
-        replace: bool,
-    ) -> std::result::Result<(), Errno> {
-        let temporary = replace.then(|| temporary_name(&item.entry.path));
-        let path = temporary.as_ref().unwrap_or(&item.entry.path);
-        if temporary.is_some() {
+    /// A new file of its full length under a temporary name, so that half of it never passes for the whole.
+    ///
+    /// It has its own name from the start where the snapshot itself has put something under the other.
+    fn create_large(&mut self, entry: &Entry) -> std::result::Result<(OwnedFd, Option<Vec<u8>>), Errno> {
+        let target = self.shared.target;
+        let temporary = temporary_name(&entry.path);
+        if self.overwrite.is_some() {
             // Left by a run that was killed.
-            self.shared.target.remove(path, &mut self.parent)?;
+            target.remove(&temporary, &mut self.parent)?;
         }
-        let file = self.shared.target.create(path, &item.entry, &mut self.parent)?;
-        rustix::fs::ftruncate(&file, size)?;
+        let (file, temporary) = match target.create(&temporary, entry, &mut self.parent) {
+            Err(Errno::EXIST) if self.overwrite.is_none() => {
+                (target.create(&entry.path, entry, &mut self.parent)?, None)
+            }
+            created => (created?, Some(temporary)),
+        };
+        let path = temporary.as_ref().unwrap_or(&entry.path);
+        target.whole_or_gone(rustix::fs::ftruncate(&file, entry.size()), path, &mut self.parent)?;
+        Ok((file, temporary))
+    }
+
+    /// Hands a large file out by the blobs it needs.
+    fn send_large(&self, item: &ManifestEntry, mut large: LargeFile, parts: Vec<Part>) {
         let mut by_blob: Vec<(BlobId, Vec<Part>)> = Vec::new();
         let mut places: HashMap<u32, usize> = HashMap::new();
         for part in parts {
@@ -308,14 +341,12 @@ impl<'a> Planner<'a> {
             by_blob[at].1.push(part);
         }
         // One more than there are jobs: the last one to let go stamps the file, and that may be this thread.
-        let left = AtomicUsize::new(by_blob.len() + 1);
-        let large =
-            Arc::new(LargeFile { entry: item.entry, temporary, file, left, failed: AtomicBool::new(false) });
+        large.left = AtomicUsize::new(by_blob.len() + 1);
+        let large = Arc::new(large);
         for (blob, parts) in by_blob {
             self.send(Job::Parts(Arc::clone(&large), blob, parts));
         }
         finish_large(self.shared, &large);
-        Ok(())
     }
 
     /// The channel closes only when every worker has ended, whose error is reported then.
@@ -332,53 +363,28 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Hands the window out, and finishes the one before it.
-    fn end_window(&mut self) {
+    fn send_groups(&mut self) {
         for (bundle, files) in self.groups.take(self.shared.repository.index()) {
             self.send(Job::Bundle(bundle, files));
         }
-        self.finish_before();
-        self.before = Some((std::mem::take(&mut self.window), std::mem::take(&mut self.finish)));
     }
 
-    fn finish_before(&mut self) {
-        let Some((window, finish)) = self.before.take() else { return };
-        window.wait();
-        let target = self.shared.target;
-        for SecondName { first, entry, replace } in finish.links {
-            let second = &entry.path;
-            match link(target, &first, second, replace, &mut self.parent) {
-                Ok(()) => match &entry.kind {
-                    Kind::File(content) => self.shared.file_done(content.size),
-                    _ => self.report.count(&entry),
-                },
-                Err(Errno::NOENT) if self.shared.is_damaged(&first) => {
-                    let reason = format!("it is another name of {}, which is damaged", escape(&first));
-                    self.shared.skip(second, reason, true);
-                }
-                Err(errno) => self.shared.refused(second, errno),
-            }
-        }
-        for (kept, made) in finish.joins {
-            // What could not be made has been told.
-            let is_there = target.status(&made, &mut self.parent).is_ok_and(|found| found.is_some());
-            if is_there && let Err(errno) = link(target, &kept, &made, true, &mut self.parent) {
-                self.shared.refused(&made, errno);
-            }
-        }
-        for dir in finish.dirs {
-            // The top folder is the target itself, which a restore of `.` gives its times and mode, too.
-            match target.stamp_path(&dir, &dir.path, &mut self.parent) {
-                Ok(refused) => self.shared.attributes(&dir.path, refused),
-                Err(errno) => self.shared.refused(&dir.path, errno),
-            }
-        }
+    /// Hands the window out, and finishes the one before it.
+    fn end_window(&mut self) {
+        self.send_groups();
+        self.finish_before();
+        // What had to be made otherwise than planned.
+        self.send_groups();
+        self.before = Some((std::mem::take(&mut self.window), std::mem::take(&mut self.finish)));
     }
 }
 
-impl Finish {
-    fn len(&self) -> usize {
-        self.links.len() + self.joins.len() + self.dirs.len()
+/// Ends the restore when it is dropped, also by a panic.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -388,23 +394,4 @@ enum Standing {
     Nothing,
     Keep,
     Replace,
-}
-
-/// Makes a second name of a file, in place of what has it.
-fn link(
-    target: &Target,
-    first: &[u8],
-    second: &[u8],
-    replace: bool,
-    parent: &mut Parent,
-) -> std::result::Result<(), Errno> {
-    if !replace {
-        return target.link(first, second, parent);
-    }
-    let temporary = temporary_name(second);
-    target.remove(&temporary, parent)?;
-    target.link(first, &temporary, parent)?;
-    target.replace(&temporary, second, parent)?;
-    // Renaming one name of a file to another name of the same does nothing (rename(2)).
-    target.remove(&temporary, parent)
 }
