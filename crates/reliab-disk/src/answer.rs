@@ -109,7 +109,11 @@ fn tell(answer: &Answer, ui: &mut Ui) {
 
 fn find_out(what: Measure, path: &Path) -> io::Result<Answer> {
     Ok(match what {
-        Measure::Mount => Answer::Mount(Space::of(path)?),
+        Measure::Mount => {
+            // An XFS that shut itself down after an error still tells its room, and nothing else.
+            path.metadata()?;
+            Answer::Mount(Space::of(path)?)
+        }
         Measure::Path => nearest(path)?,
         Measure::Sqlite => Answer::Sqlite(sqlite::size(path)?),
         Measure::Directory => {

@@ -158,7 +158,8 @@ fn is_device(expected: &str, mount: &Mount) -> bool {
         return true;
     }
     let Some(node) = node_of(expected) else { return false };
-    let real = |path: &Path| fs::canonicalize(path).ok();
+    // Only below /dev: a source may be a path on a dead file system.
+    let real = |path: &Path| path.starts_with("/dev").then(|| fs::canonicalize(path).ok()).flatten();
     let is_number = fs::metadata(&node).is_ok_and(|found| {
         let number = found.rdev();
         number != 0 && Device { major: major(number), minor: minor(number) } == mount.device

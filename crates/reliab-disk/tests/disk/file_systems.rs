@@ -225,6 +225,20 @@ fn an_ext4_with_an_error_is_critical_at_once() {
 }
 
 #[test]
+fn an_xfs_that_shut_itself_down_is_critical() {
+    alone("file_systems::an_xfs_that_shut_itself_down_is_critical", |bench| {
+        let point = bench.mount_image("xfs", 320, "rw");
+        assert_eq!(bench.mount(&point)["level"], "ok");
+        run("xfs_io", &["-x", "-c", "shutdown", &point]);
+        let ours = bench.mount(&point);
+        assert_eq!(
+            (ours["level"].as_str(), ours["summary"].as_str()),
+            (Some("critical"), Some("Input/output error"))
+        );
+    });
+}
+
+#[test]
 fn an_absent_mount_and_another_device_are_critical() {
     alone("file_systems::an_absent_mount_and_another_device_are_critical", |bench| {
         let point = bench.folder("data");

@@ -26,10 +26,12 @@ fn mount_fuse(point: &str) -> File {
     device
 }
 
-/// Answers what a mount needs, and takes every question for room without ever answering it.
+/// Answers what a mount needs, and takes every question for status or room without ever answering it.
 fn serve(device: &File) {
     const INIT: u32 = 26;
+    const GETATTR: u32 = 3;
     const STATFS: u32 = 17;
+    const STATX: u32 = 52;
     const FORGET: u32 = 2;
     const ENOSYS: i32 = 38;
     let mut request = vec![0; 1 << 20];
@@ -39,7 +41,7 @@ fn serve(device: &File) {
         assert!(length >= 40);
         let unique = &request[8..16];
         let body: Option<(i32, Vec<u8>)> = match number(4) {
-            STATFS | FORGET => None,
+            GETATTR | STATFS | STATX | FORGET => None,
             // Version 7.31 of the protocol, no flags, and a body of the length that it has since 7.23.
             INIT => {
                 let mut body = vec![0; 64];
