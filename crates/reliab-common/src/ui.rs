@@ -147,6 +147,14 @@ impl Ui {
         self.say(Some(Severity::Error), &text.to_string());
     }
 
+    /// Lines on stderr as they are, for a message that is delivered there; whoever delivers it is told of errors.
+    pub fn stderr_line(&mut self, text: impl Display) -> io::Result<()> {
+        self.flush();
+        let line = self.err.line(&text.to_string());
+        let err = &mut self.err.sink;
+        self.progress.suspend(|| err.write_all(line.as_bytes()).and_then(|()| err.flush()))
+    }
+
     /// An aside on stderr, for a person at a terminal or one who asked for more.
     pub fn note(&mut self, text: impl Display) {
         if !self.options.quiet && (self.err.terminal || self.options.verbose) {

@@ -1,0 +1,377 @@
+//! The outbox: messages that are owed, kept in the state file until a channel has taken them.
+//!
+//! Each step is one short transaction, and none is open while a message is sent. An attempt is written down before it
+//! begins and again when it has ended: whoever is killed in between leaves a message that is still owed, and the next
+//! attempt sends it with the same key.
+
+mod backoff;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reliab_common::exit::Level;
+use reliab_common::fact::{CheckResult, Facts, Sample};
+use reliab_common::state::{State, StateError, nanos, time};
+use reliab_common::units;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::{Map, json};
+
+use crate::message::Message;
+
+pub use backoff::{LONGEST_WAIT, wait};
+
+/// How long messages that are no longer owed are kept.
+const KEPT: TimeDelta = TimeDelta::days(400);
+/// From this age of the oldest message the outbox is no longer healthy.
+const SLOW: TimeDelta = TimeDelta::minutes(10);
+/// And from this age it is stuck.
+const STUCK: TimeDelta = TimeDelta::hours(1);
+/// For so long a message that was refused, and that no other channel reports, is told by the check.
+const REFUSED_SHOWN: TimeDelta = TimeDelta::days(1);
+
+/// A message that is owed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owed {
+    /// Its number, which gives the order.
+    pub id: i64,
+    /// The name of the channel.
+    pub channel: String,
+    /// The idempotency key.
+    pub key: String,
+    /// What it says, or why that cannot be read.
+    pub message: Result<Message, String>,
+    /// Since when it is owed.
+    pub owed: DateTime<Utc>,
+    /// Not before this time.
+    pub due: DateTime<Utc>,
+    /// How many attempts were begun.
+    pub attempts: u32,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// The channel took the message.
+    Delivered {
+        /// What it said.
+        receipt: String,
+    },
+    /// It is tried again.
+    Passing {
+        /// What happened.
+        error: String,
+        /// Not before this time.
+        due: DateTime<Utc>,
+    },
+    /// It is not tried again.
+    Refused {
+        /// What happened.
+        error: String,
+        /// The message that tells of it by another channel.
+        report: Option<Report>,
+    },
+}
+
+/// A message about one that was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The channel that is to deliver it.
+    pub channel: String,
+    /// Its key.
+    pub key: String,
+    /// What it says.
+    pub message: Message,
+}
+
+impl Report {
+    /// The key of a report by `channel` about the message with the key `about`, of which there is one at most.
+    pub fn key(channel: &str, about: &str) -> String {
+        format!("undeliverable:{channel}:{about}")
+    }
+
+    /// The key of the message that a chain of reports began with.
+    pub fn root<'a>(channel: &str, key: &'a str) -> &'a str {
+        key.strip_prefix(&Self::key(channel, "")).unwrap_or(key)
+    }
+}
+
+/// The messages in a state file.
+#[derive(Clone, Copy)]
+pub struct Outbox<'a> {
+    state: &'a State,
+    reached: &'a dyn Fn(Point),
+}
+
+/// A point in the delivery of a message, at which a test may end the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The attempt is not written yet.
+    Begin,
+    /// It is written, but not durable.
+    BeginWritten,
+    /// It is durable; the message is sent next.
+    Begun,
+    /// The channel has answered, or failed.
+    Sent,
+    /// How it ended is written, but not durable.
+    EndWritten,
+    /// That is durable too.
+    Ended,
+}
+
+impl Point {
+    /// Every point, in the order in which they are reached.
+    pub const ALL: [Self; 6] =
+        [Self::Begin, Self::BeginWritten, Self::Begun, Self::Sent, Self::EndWritten, Self::Ended];
+}
+
+const OWED: &str =
+    "SELECT id, channel, key, message, owed, due, attempts FROM notification WHERE state = 'owed'";
+
+impl<'a> Outbox<'a> {
+    /// The outbox in `state`, which tells `reached` of every point that it passes.
+    pub fn new(state: &'a State, reached: &'a dyn Fn(Point)) -> Self {
+        Self { state, reached }
+    }
+
+    /// The channels that are owed a message, by name.
+    pub fn channels(&self) -> Result<Vec<String>, StateError> {
+        let sql = "SELECT DISTINCT channel FROM notification WHERE state = 'owed' ORDER BY channel";
+        self.state.with(|db| db.prepare(sql)?.query_map([], |row| row.get(0))?.collect())
+    }
+
+    /// The message that a channel is owed next, after the one with the number `after`.
+    pub fn head(&self, channel: &str, after: i64) -> Result<Option<Owed>, StateError> {
+        let sql = format!("{OWED} AND channel = ?1 AND id > ?2 ORDER BY id LIMIT 1");
+        self.state.with(|db| db.prepare_cached(&sql)?.query_row(params![channel, after], owed).optional())
+    }
+
+    /// Writes down that an attempt begins and gives its number; nobody else begins one before `until`.
+    ///
+    /// Gives nothing where somebody else was quicker.
+    pub fn begin(
+        &self,
+        owed: &Owed,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<i64>, StateError> {
+        (self.reached)(Point::Begin);
+        let attempt = self.state.write(|db| {
+            let claimed = db.execute(
+                "UPDATE notification SET attempts = attempts + 1, due = ?3
+                 WHERE id = ?1 AND state = 'owed' AND attempts = ?2",
+                params![owed.id, owed.attempts, nanos(until)],
+            )?;
+            if claimed == 0 {
+                return Ok(None);
+            }
+            db.execute(
+                "INSERT INTO attempt (notification, at, outcome, detail) VALUES (?1, ?2, 'begun', '')",
+                params![owed.id, nanos(now)],
+            )?;
+            let attempt = db.last_insert_rowid();
+            (self.reached)(Point::BeginWritten);
+            Ok(Some(attempt))
+        })?;
+        (self.reached)(Point::Begun);
+        Ok(attempt)
+    }
+
+    /// Writes down how an attempt ended; with a report, both or neither.
+    pub fn end(
+        &self,
+        owed: &Owed,
+        attempt: i64,
+        ended: &Ended,
+        now: DateTime<Utc>,
+    ) -> Result<(), StateError> {
+        self.state.write(|db| {
+            store_end(db, owed, attempt, ended, now)?;
+            (self.reached)(Point::EndWritten);
+            Ok(())
+        })?;
+        (self.reached)(Point::Ended);
+        Ok(())
+    }
+
+    /// The channel of the message with this key.
+    pub fn channel_of(&self, key: &str) -> Result<Option<String>, StateError> {
+        let sql = "SELECT channel FROM notification WHERE key = ?1";
+        self.state.with(|db| db.query_row(sql, [key], |row| row.get(0)).optional())
+    }
+
+    /// Drops messages that ended long ago.
+    pub fn forget(&self, now: DateTime<Utc>) -> Result<(), StateError> {
+        let old = nanos(now - KEPT);
+        let gone = "SELECT id FROM notification WHERE state != 'owed' AND ended < ?1";
+        let any = self.state.with(|db| db.prepare_cached(gone)?.exists([old]))?;
+        if !any {
+            return Ok(());
+        }
+        self.state.write(|db| {
+            for table in ["attempt", "notification_incident"] {
+                db.execute(&format!("DELETE FROM {table} WHERE notification IN ({gone})"), [old])?;
+            }
+            db.execute("DELETE FROM notification WHERE state != 'owed' AND ended < ?1", [old]).map(drop)
+        })
+    }
+
+    /// The length of the queue and the age of its oldest message, as facts for rules and status.
+    pub fn facts(&self, now: DateTime<Utc>) -> Result<Facts, StateError> {
+        let queues = self.queues()?;
+        let refused = self.refused_unreported(now - REFUSED_SHOWN)?;
+        let length: u32 = queues.iter().map(|queue| queue.length).sum();
+        let oldest =
+            queues.iter().map(|queue| now - queue.oldest).max().unwrap_or_default().max(TimeDelta::zero());
+        let level = if oldest >= STUCK || refused > 0 {
+            Level::Critical
+        } else if oldest >= SLOW {
+            Level::Warning
+        } else {
+            Level::Ok
+        };
+        let check = CheckResult {
+            source: "alert".into(),
+            target: "outbox".into(),
+            at: now,
+            level,
+            summary: summary(length, oldest, refused),
+            detail: detail(&queues, now, refused),
+        };
+        let sample = |figure: &str, unit, value| {
+            let (source, target, figure) = ("alert".into(), "outbox".into(), figure.into());
+            Sample { source, target, figure, unit, at: now, value }
+        };
+        let samples = vec![
+            sample("queue", "1", f64::from(length)),
+            sample("oldest_seconds", "s", oldest.to_std().unwrap_or_default().as_secs_f64()),
+        ];
+        Ok(Facts { checks: vec![check], samples })
+    }
+
+    fn queues(&self) -> Result<Vec<Queue>, StateError> {
+        // Beside a single min() SQLite gives the other columns of the row that has it.
+        let sql = "SELECT channel, count(*), min(owed), error FROM notification
+                   WHERE state = 'owed' GROUP BY channel ORDER BY channel";
+        self.state.with(|db| db.prepare(sql)?.query_map([], queue)?.collect())
+    }
+
+    /// How many messages were refused since then of which no other channel tells.
+    fn refused_unreported(&self, since: DateTime<Utc>) -> Result<u32, StateError> {
+        let sql = "SELECT count(*) FROM notification AS n
+                   WHERE state = 'refused' AND kind NOT IN ('test', 'undeliverable') AND ended >= ?1
+                   AND NOT EXISTS (SELECT 1 FROM notification AS report WHERE report.state != 'refused'
+                       AND report.key = 'undeliverable:' || report.channel || ':' || n.key)";
+        self.state.with(|db| db.query_row(sql, [nanos(since)], |row| row.get(0)))
+    }
+}
+
+/// What a channel is owed.
+struct Queue {
+    channel: String,
+    length: u32,
+    oldest: DateTime<Utc>,
+    error: Option<String>,
+}
+
+fn queue(row: &Row<'_>) -> rusqlite::Result<Queue> {
+    Ok(Queue { channel: row.get(0)?, length: row.get(1)?, oldest: time(row.get(2)?), error: row.get(3)? })
+}
+
+fn owed(row: &Row<'_>) -> rusqlite::Result<Owed> {
+    let message: String = row.get(3)?;
+    Ok(Owed {
+        id: row.get(0)?,
+        channel: row.get(1)?,
+        key: row.get(2)?,
+        message: serde_json::from_str(&message).map_err(|error| error.to_string()),
+        owed: time(row.get(4)?),
+        due: time(row.get(5)?),
+        attempts: row.get(6)?,
+    })
+}
+
+fn store_end(
+    db: &Connection,
+    owed: &Owed,
+    attempt: i64,
+    ended: &Ended,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    let (outcome, detail) = match ended {
+        Ended::Delivered { receipt } => ("delivered", receipt),
+        Ended::Passing { error, .. } => ("passing", error),
+        Ended::Refused { error, .. } => ("permanent", error),
+    };
+    db.execute(
+        "UPDATE attempt SET outcome = ?2, detail = ?3 WHERE id = ?1",
+        params![attempt, outcome, detail],
+    )?;
+    match ended {
+        Ended::Delivered { .. } => finish(db, owed.id, "delivered", now, None),
+        Ended::Passing { error, due } => db
+            .execute(
+                "UPDATE notification SET due = ?2, error = ?3 WHERE id = ?1",
+                params![owed.id, nanos(*due), error],
+            )
+            .map(drop),
+        Ended::Refused { error, report } => {
+            finish(db, owed.id, "refused", now, Some(error))?;
+            report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now))
+        }
+    }
+}
+
+fn finish(
+    db: &Connection,
+    id: i64,
+    state: &str,
+    now: DateTime<Utc>,
+    error: Option<&String>,
+) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE notification SET state = ?2, ended = ?3, error = ?4 WHERE id = ?1",
+        params![id, state, nanos(now), error],
+    )
+    .map(drop)
+}
+
+/// Owes a report to its channel, about the same incidents; one that was owed before is not owed again.
+fn store_report(db: &Connection, about: i64, report: &Report, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    let Ok(message) = serde_json::to_string(&report.message) else { return Ok(()) };
+    let stored = db.execute(
+        "INSERT OR IGNORE INTO notification (channel, kind, key, message, owed, due, state)
+         VALUES (?1, 'undeliverable', ?2, ?3, ?4, ?4, 'owed')",
+        params![report.channel, report.key, message, nanos(now)],
+    )?;
+    if stored == 0 {
+        return Ok(());
+    }
+    db.execute(
+        "INSERT INTO notification_incident (notification, incident)
+         SELECT ?1, incident FROM notification_incident WHERE notification = ?2",
+        [db.last_insert_rowid(), about],
+    )
+    .map(drop)
+}
+
+fn summary(length: u32, oldest: TimeDelta, refused: u32) -> String {
+    let mut parts = Vec::new();
+    if length > 0 {
+        let messages = if length == 1 { "message" } else { "messages" };
+        let age = units::duration(oldest.to_std().unwrap_or_default());
+        parts.push(format!("{length} {messages} owed, the oldest for {age}"));
+    }
+    if refused > 0 {
+        let messages = if refused == 1 { "message" } else { "messages" };
+        parts.push(format!("{refused} {messages} refused that no other channel tells of"));
+    }
+    if parts.is_empty() { "nothing owed".into() } else { parts.join(", ") }
+}
+
+fn detail(queues: &[Queue], now: DateTime<Utc>, refused: u32) -> serde_json::Value {
+    let of = |queue: &Queue| {
+        let oldest = (now - queue.oldest).to_std().unwrap_or_default().as_secs_f64();
+        json!({ "queue": queue.length, "oldest_seconds": oldest, "error": queue.error })
+    };
+    let channels: Map<_, _> = queues.iter().map(|queue| (queue.channel.clone(), of(queue))).collect();
+    json!({ "channels": channels, "refused": refused })
+}

@@ -1,0 +1,367 @@
+//! The outbox: nothing is lost, nothing overtakes, nothing loops.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod receivers;
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use receivers::{Answer, Bench, Receiver, incident, message, refusing_port};
+use reliab_alert::message::Kind;
+use reliab_common::clock::Clock as _;
+use reliab_common::exit::Level;
+use reliab_common::ui::Ui;
+use rusqlite::Connection;
+
+fn webhook(name: &str, url: &str) -> String {
+    format!("[channel.{name}]\ntype = \"webhook\"\nurl = \"{url}/{name}\"\n")
+}
+
+fn opened() -> reliab_alert::message::Message {
+    message(Kind::Opened, vec![incident(7, "probe api")])
+}
+
+#[test]
+fn messages_of_a_channel_arrive_once_and_in_order() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&(webhook("a", &receiver.url()) + &webhook("b", &receiver.url())));
+    let keys: Vec<String> = (0..20).map(|number| format!("k{number}")).collect();
+    for key in &keys {
+        bench.owe(if key.ends_with(['0', '5']) { "b" } else { "a" }, key, &opened());
+    }
+    let (delivered, told) = bench.deliver();
+    assert_eq!((delivered.delivered, delivered.failed, delivered.refused), (20, 0, 0));
+    assert_eq!(told, "");
+    for channel in ["/a", "/b"] {
+        let got: Vec<String> =
+            receiver.got().iter().filter(|got| got.path == channel).map(receivers::Got::key).collect();
+        let expected: Vec<String> =
+            keys.iter().filter(|key| key.ends_with(['0', '5']) == (channel == "/b")).cloned().collect();
+        assert_eq!(got, expected);
+    }
+    assert_eq!(bench.deliver().0.delivered, 0);
+    assert_eq!(receiver.got().len(), 20);
+}
+
+#[test]
+fn a_passing_failure_holds_the_later_ones_back_and_backs_off() {
+    let receiver =
+        Receiver::start(|number, got| if number < 3 { Answer::status(503) } else { Answer::yes(&got.path) });
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    for key in ["first", "second"] {
+        bench.owe("a", key, &opened());
+    }
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let (delivered, told) = bench.deliver();
+        assert_eq!((delivered.delivered, delivered.failed), (0, 1));
+        assert_eq!(
+            told,
+            "warning: channel a: answered 503: {\"message\":\"as told\"}; it is tried again (message first)\n"
+        );
+        // Before it is due nothing is sent.
+        assert_eq!(bench.deliver().0.failed, 0);
+        waits.push(bench.wait());
+        bench.clock.advance(bench.wait());
+    }
+    assert!(waits[0] >= TimeDelta::seconds(1) && waits[1] > waits[0] && waits[2] > waits[1], "{waits:?}");
+    assert_eq!(bench.deliver().0.delivered, 2);
+    assert_eq!(receiver.keys(), ["first", "first", "first", "first", "second"]);
+    let outcomes: Vec<_> = bench.attempts().into_iter().map(|attempt| attempt.0).collect();
+    assert_eq!(outcomes, ["passing", "passing", "passing", "delivered", "delivered"]);
+}
+
+#[test]
+fn a_short_wait_is_waited_for_within_the_run() {
+    let receiver =
+        Receiver::start(|number, got| if number == 0 { Answer::status(500) } else { Answer::yes(&got.path) });
+    let mut bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.limits.retry_within = Duration::from_secs(5);
+    bench.owe("a", "k", &opened());
+    let clock = reliab_common::clock::SystemClock;
+    let deliverer =
+        reliab_alert::deliver::Deliverer { clock: &clock, ..bench.deliverer(&bench.state, &|_| {}) };
+    let delivered = deliverer.deliver(&mut Ui::captured()).unwrap();
+    assert_eq!((delivered.delivered, delivered.failed), (1, 1));
+    assert_eq!(receiver.keys(), ["k", "k"]);
+}
+
+#[test]
+fn what_a_server_asks_for_is_kept_up_to_an_hour() {
+    let check = |asked: &str, seconds: std::ops::RangeInclusive<i64>| {
+        let value = asked.to_owned();
+        let receiver = Receiver::start(move |_, _| {
+            Answer::Say(429, vec![("retry-after", value.clone())], String::new())
+        });
+        let bench = Bench::new(&webhook("a", &receiver.url()));
+        bench.owe("a", "k", &opened());
+        bench.deliver();
+        assert!(seconds.contains(&bench.wait().num_seconds()), "{asked}: {}", bench.wait());
+    };
+    check("90", 90..=90);
+    check("86400", 3600..=3600);
+    check("never", 1..=1);
+    check("0", 1..=1);
+}
+
+#[test]
+fn what_is_refused_for_good_makes_way_and_is_told_by_another_channel() {
+    let strict = Receiver::start(|_, got| {
+        if got.key() == "bad" {
+            Answer::Say(400, Vec::new(), "no such field".into())
+        } else {
+            Answer::yes(&got.path)
+        }
+    });
+    let other = Receiver::willing();
+    let bench = Bench::new(&(webhook("a", &strict.url()) + &webhook("b", &other.url())));
+    bench
+        .state
+        .write(|db| {
+            db.execute_batch(
+                "INSERT INTO incident VALUES (7, 'r', 's', 'open', 2, '', 0, 0, NULL, NULL, NULL, '{}')",
+            )
+        })
+        .unwrap();
+    for key in ["bad", "good"] {
+        bench.owe("a", key, &opened());
+    }
+    bench.state.write(|db| db.execute("INSERT INTO notification_incident VALUES (1, 7)", [])).unwrap();
+    let (delivered, told) = bench.deliver();
+    assert_eq!((delivered.delivered, delivered.refused), (2, 1));
+    assert_eq!(strict.keys(), ["bad", "good"]);
+    assert_eq!(other.keys(), ["undeliverable:b:bad"]);
+    let report = other.got()[0].json();
+    assert_eq!(report["kind"], "undeliverable");
+    assert_eq!(report["incidents"][0]["subject"], "probe api");
+    let expected = "channel a refused a message: answered 400: no such field \
+                    (it was: [web1] CRITICAL probe api: connection refused)";
+    assert_eq!(report["note"], expected);
+    assert!(told.contains("this is told by channel b (message bad)"), "{told}");
+    let linked: i64 = bench
+        .state
+        .with(|db| {
+            db.query_row("SELECT count(*) FROM notification_incident WHERE incident = 7", [], |row| {
+                row.get(0)
+            })
+        })
+        .unwrap();
+    assert_eq!(linked, 2);
+    assert_eq!(bench.states(), ["refused", "delivered", "delivered"]);
+    assert_eq!(delivered.facts.checks[0].level, Level::Ok);
+}
+
+#[test]
+fn channels_that_all_refuse_do_not_report_on_each_other_for_ever() {
+    let receiver = Receiver::start(|_, _| Answer::status(422));
+    let config = ["a", "b", "c"].map(|name| webhook(name, &receiver.url())).concat();
+    let bench = Bench::new(&(config + "[alert]\nchannels = [\"c\"]\n"));
+    bench.owe("a", "k", &opened());
+    let (delivered, told) = bench.deliver();
+    assert_eq!(delivered.refused, 3);
+    // The channels for all rules come first.
+    assert_eq!(receiver.keys(), ["k", "undeliverable:c:k", "undeliverable:b:k"]);
+    assert_eq!(bench.states(), ["refused", "refused", "refused"]);
+    assert!(told.contains("error: channel b: answered 422"), "{told}");
+    assert!(told.contains("there is no other channel to tell of it (message undeliverable:b:k)"), "{told}");
+    let check = &delivered.facts.checks[0];
+    assert_eq!(
+        (check.level, check.summary.as_str()),
+        (Level::Critical, "1 message refused that no other channel tells of")
+    );
+}
+
+#[test]
+fn a_wrong_key_with_nobody_to_tell_of_it_waits_to_be_mended() {
+    let receiver = Receiver::start(|_, _| Answer::status(401));
+    let mut bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.owe("a", "k", &opened());
+    assert_eq!(bench.deliver().0.failed, 1);
+    assert_eq!(bench.states(), ["owed"]);
+    let willing = Receiver::willing();
+    bench.configure(&webhook("a", &willing.url()));
+    bench.clock.advance(bench.wait());
+    assert_eq!(bench.deliver().0.delivered, 1);
+    assert_eq!(willing.keys(), ["k"]);
+}
+
+#[test]
+fn a_channel_that_is_gone_from_the_configuration_is_told_by_another() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("b", &receiver.url()));
+    bench.owe("renamed", "k", &opened());
+    assert_eq!(bench.deliver().0.refused, 1);
+    assert_eq!(receiver.keys(), ["undeliverable:b:k"]);
+    let note = receiver.got()[0].json()["note"].as_str().unwrap().to_owned();
+    assert!(
+        note.starts_with("channel renamed refused a message: no channel of this name is configured"),
+        "{note}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_back_is_told_and_does_not_stop_the_rest() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&(webhook("a", &receiver.url()) + &webhook("b", &receiver.url())));
+    bench.owe("a", "k", &opened());
+    bench.state.write(|db| db.execute("UPDATE notification SET message = '{\"kind\":\"new\"}'", [])).unwrap();
+    bench.owe("a", "next", &opened());
+    assert_eq!(bench.deliver().0.refused, 1);
+    let mut keys = receiver.keys();
+    keys.sort();
+    assert_eq!(keys, ["next", "undeliverable:b:k"]);
+}
+
+#[test]
+fn late_messages_say_so() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.owe("a", "k", &opened());
+    bench.clock.advance(TimeDelta::minutes(42));
+    bench.deliver();
+    let document = receiver.got()[0].json();
+    assert_eq!(document["late"], "delivered 42 min 00 s late");
+    assert!(document["text"].as_str().unwrap().starts_with("delivered 42 min 00 s late\nCRITICAL probe api"));
+}
+
+#[test]
+fn a_server_that_hangs_costs_other_channels_nothing() {
+    let (stuck, quick) = (Receiver::start(|_, _| Answer::Hang), Receiver::willing());
+    let mut bench = Bench::new(&(webhook("a", &stuck.url()) + &webhook("b", &quick.url())));
+    bench.limits.attempt = Duration::from_secs(2);
+    for (channel, key) in [("a", "stuck"), ("a", "behind"), ("b", "one"), ("b", "two")] {
+        bench.owe(channel, key, &opened());
+    }
+    let started = Instant::now();
+    let (delivered, told) = bench.deliver();
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!((delivered.delivered, delivered.failed), (2, 1));
+    assert_eq!(quick.keys(), ["one", "two"]);
+    assert_eq!(stuck.keys(), ["stuck"]);
+    assert!(told.contains("channel a: no answer within 2.0 s"), "{told}");
+}
+
+#[test]
+fn the_deadline_of_the_run_ends_an_attempt() {
+    let stuck = Receiver::start(|_, _| Answer::Hang);
+    let mut bench = Bench::new(&webhook("a", &stuck.url()));
+    bench.limits.run = Duration::from_secs(1);
+    bench.owe("a", "k", &opened());
+    let started = Instant::now();
+    assert_eq!(bench.deliver().0.failed, 1);
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_message_that_another_deliverer_is_sending_is_left_to_it() {
+    let receiver =
+        Receiver::start(|number, got| if number == 0 { Answer::Hang } else { Answer::yes(&got.path) });
+    let mut bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.limits.attempt = Duration::from_secs(2);
+    bench.owe("a", "k", &opened());
+    let elsewhere = bench.elsewhere();
+    let first = std::thread::spawn(elsewhere);
+    receivers::wait_until("the first attempt", || receiver.got().len() == 1);
+    let second = bench.deliver().0;
+    assert_eq!((second.delivered, second.failed), (0, 0));
+    assert_eq!(first.join().unwrap().failed, 1);
+    assert_eq!(receiver.keys(), ["k"]);
+}
+
+#[test]
+fn the_outbox_tells_its_length_and_age() {
+    let bench = Bench::new(&webhook("a", &format!("http://127.0.0.1:{}", refusing_port())));
+    bench.owe("a", "k1", &opened());
+    bench.clock.advance(TimeDelta::minutes(4));
+    bench.owe("a", "k2", &opened());
+    let check = |minutes: i64, level, summary: &str| {
+        bench.clock.advance(TimeDelta::minutes(minutes));
+        let facts = bench.deliver().0.facts;
+        let figures: Vec<_> =
+            facts.samples.iter().map(|sample| (sample.figure.as_str(), sample.value)).collect();
+        let age = (bench.clock.now() - receivers::noon()).as_seconds_f64();
+        assert_eq!(figures, [("queue", 2.0), ("oldest_seconds", age)]);
+        let found = &facts.checks[0];
+        assert_eq!((found.source.as_str(), found.target.as_str()), ("alert", "outbox"));
+        assert_eq!((found.level, found.summary.as_str()), (level, summary));
+        assert!(
+            found.detail["channels"]["a"]["error"].as_str().unwrap().contains("Connection refused"),
+            "{found:?}"
+        );
+    };
+    check(0, Level::Ok, "2 messages owed, the oldest for 4 min 00 s");
+    check(6, Level::Warning, "2 messages owed, the oldest for 10 min 00 s");
+    check(51, Level::Critical, "2 messages owed, the oldest for 1 h 01 min");
+}
+
+#[test]
+fn on_a_full_disk_messages_are_sent_all_the_same_and_again_when_there_is_room() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.owe("a", "k1", &opened());
+    bench.owe("a", "k2", &opened());
+    // As full as a disk can be: not one more page, and none that is free.
+    let pages: i64 =
+        bench.state.with(|db| db.pragma_query_value(None, "page_count", |row| row.get(0))).unwrap();
+    bench.state.with(|db| db.pragma_update(None, "max_page_count", pages)).unwrap();
+    bench
+        .state
+        .with(|db| {
+            db.execute_batch(
+                "CREATE TEMP TRIGGER full BEFORE INSERT ON main.attempt
+        BEGIN INSERT INTO main.cursor VALUES (hex(randomblob(8)), hex(zeroblob(200000))); END",
+            )
+        })
+        .unwrap();
+    let (delivered, told) = bench.deliver();
+    assert_eq!((delivered.delivered, delivered.unrecorded), (2, 2));
+    assert!(
+        told.contains("message k1 is sent without being written down: cannot use the state file"),
+        "{told}"
+    );
+    assert!(told.contains("database or disk is full"), "{told}");
+    assert_eq!(receiver.keys(), ["k1", "k2"]);
+    assert_eq!(bench.states(), ["owed", "owed"]);
+    // A minute later nobody is told a second time.
+    bench.clock.advance(TimeDelta::minutes(1));
+    assert!(bench.try_deliver().0.is_err());
+    assert_eq!(receiver.keys(), ["k1", "k2"]);
+    bench.state.with(|db| db.execute_batch("DROP TRIGGER full")).unwrap();
+    assert_eq!(bench.deliver().0.delivered, 2);
+    assert_eq!(receiver.keys(), ["k1", "k2", "k1", "k2"]);
+    assert_eq!(bench.states(), ["delivered", "delivered"]);
+}
+
+#[test]
+fn a_state_file_that_another_process_has_locked_does_not_keep_a_message_back() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.owe("a", "k", &opened());
+    bench.state.with(|db| db.busy_timeout(Duration::from_millis(50))).unwrap();
+    let other = Connection::open(bench.state.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (delivered, told) = bench.deliver();
+    assert_eq!((delivered.delivered, delivered.unrecorded), (1, 1));
+    assert!(told.contains("database is locked"), "{told}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(bench.deliver().0.delivered, 1);
+    assert_eq!(receiver.keys(), ["k", "k"]);
+    assert_eq!(bench.states(), ["delivered"]);
+}
+
+#[test]
+fn messages_that_ended_long_ago_are_forgotten() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.owe("a", "old", &opened());
+    bench.deliver();
+    bench.clock.advance(TimeDelta::days(399));
+    bench.owe("a", "new", &opened());
+    bench.deliver();
+    assert_eq!(bench.rows().len(), 2);
+    bench.clock.advance(TimeDelta::days(2));
+    bench.deliver();
+    let keys: Vec<_> = bench.rows().into_iter().map(|row| row.2).collect();
+    assert_eq!((keys, bench.attempts().len()), (vec!["new".to_owned()], 1));
+}
