@@ -1,0 +1,58 @@
+//! What explains what: an incident that another open one explains is attached to it and not told by itself.
+
+use std::collections::BTreeMap;
+
+use super::measure::span;
+use super::{Input, World};
+use crate::incident::Incident;
+use crate::rule::builtin;
+
+/// After its cause is over an incident has this long to go, too, before it is told.
+pub(super) const GRACE: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
+
+/// Attaches each pending or open incident to the one that explains it, and frees those whose cause is over.
+pub(super) fn attach(world: &mut World, input: &Input<'_>) {
+    let mut causes: BTreeMap<i64, i64> = BTreeMap::new();
+    let active: Vec<usize> =
+        (0..world.incidents.len()).filter(|&at| world.incidents[at].is_active()).collect();
+    // Only what can explain something is compared with everything: one broken switch, thousands of probes.
+    for &effect in &active {
+        let effect = &world.incidents[effect];
+        let Some(rule) = input.rules.named(&effect.rule) else { continue };
+        let cause = active.iter().map(|&at| &world.incidents[at]).find(|cause| {
+            let explained = builtin::named(&rule.because, &cause.rule, &cause.subject)
+                || builtin::explains(&cause.subject, cause.level, &effect.subject);
+            explained && cause.subject != effect.subject && !leads_to(&causes, cause.id, effect.id)
+        });
+        if let Some(cause) = cause {
+            causes.insert(effect.id, cause.id);
+        }
+    }
+    for at in active {
+        let cause = causes.get(&world.incidents[at].id).copied();
+        change(&mut world.incidents[at], cause, input);
+    }
+}
+
+/// Whether the chain of causes from `from` on meets `to`.
+fn leads_to(causes: &BTreeMap<i64, i64>, from: i64, to: i64) -> bool {
+    let mut at = from;
+    while at != to {
+        let Some(&next) = causes.get(&at) else { return false };
+        at = next;
+    }
+    true
+}
+
+fn change(incident: &mut Incident, cause: Option<i64>, input: &Input<'_>) {
+    if incident.cause == cause {
+        return;
+    }
+    if let Some(cause) = cause {
+        incident.note(input.now, format!("explained by incident {cause}"));
+    } else {
+        incident.note(input.now, format!("its cause is over: told unless it goes within {}", span(GRACE)));
+        incident.memory.freed = Some(input.now);
+    }
+    incident.cause = cause;
+}

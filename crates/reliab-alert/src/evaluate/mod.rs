@@ -1,0 +1,292 @@
+//! From facts to incidents and the messages owed for them, as a function of what is stored.
+//!
+//! Time passes in ticks of a minute, whenever the function is called: what was true between two calls is seen all the
+//! same, and calling it rarely finds the incidents that calling it each minute would have found. The state is only
+//! read, as of the moment that is looked at, so the same function tells what other rules would have done.
+
+mod burn;
+mod cause;
+mod life;
+mod measure;
+mod notify;
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use reliab_common::exit::Level;
+use reliab_common::state::{State, StateError};
+use serde::{Deserialize, Serialize};
+
+use crate::history::Fact;
+use crate::incident::{Incident, Life};
+use crate::message::{Kind, Message};
+use crate::rule::condition::{Condition, JOB};
+use crate::rule::{Rule, Rules};
+use crate::silence::Quiet;
+use measure::Moment;
+
+/// The time between two looks at what time decides.
+const TICK: TimeDelta = TimeDelta::minutes(1);
+/// After a longer pause than so many ticks the looks are further apart.
+const MOST_TICKS: i32 = 1440;
+/// A clock that went back further than this is believed.
+const BACK: TimeDelta = TimeDelta::minutes(5);
+/// An open incident of which nothing was heard for so long is closed.
+const STALE: TimeDelta = TimeDelta::days(7);
+/// A quiet time after which an incident that begins again does not count as flapping; also how long a closed
+/// incident is kept in mind.
+pub const FLAP_MEMORY: TimeDelta = TimeDelta::hours(6);
+
+/// What is known of a subject at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Finding {
+    /// The condition holds: how bad it is, and in words.
+    Bad(Level, String),
+    /// It does not hold.
+    Good,
+    /// Nothing is known.
+    Nothing,
+}
+
+/// What an evaluation leaves to the next one.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Incidents that are not done, and those that closed not long ago.
+    pub incidents: Vec<Incident>,
+    /// Incidents that fell out of mind since the world was loaded.
+    pub past: Vec<Incident>,
+    /// Numbers of incidents that were never confirmed, and are to be forgotten.
+    pub dropped: Vec<i64>,
+    /// The rest.
+    pub memory: Memory,
+    /// Where the newest incident of a rule about a subject stands.
+    index: HashMap<String, HashMap<String, usize>>,
+}
+
+/// What an evaluation remembers beside incidents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The number of the last fact that was seen.
+    pub fact: i64,
+    /// The number of the next incident: none is used twice, not even one that was forgotten.
+    pub next: i64,
+    /// The last tick.
+    pub tick: Option<DateTime<Utc>>,
+    /// When rules were last evaluated.
+    pub evaluated: Option<DateTime<Utc>>,
+    /// How often they were.
+    pub count: u64,
+    /// Since when each rule is evaluated.
+    pub rules: BTreeMap<String, DateTime<Utc>>,
+    /// When a message was last made, by channel and kind.
+    pub sent: BTreeMap<String, BTreeMap<String, DateTime<Utc>>>,
+}
+
+/// What is evaluated.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// The rules.
+    pub rules: &'a Rules,
+    /// Facts that were not seen yet, in the order of their numbers.
+    pub facts: &'a [Fact],
+    /// What holds messages back.
+    pub quiet: Quiet<'a>,
+    /// The state, read as of the moments that are looked at.
+    pub state: &'a State,
+    /// Up to when.
+    pub now: DateTime<Utc>,
+    /// More facts are to come before this moment: nothing is told yet.
+    pub more: bool,
+    /// The machine that tells.
+    pub host: &'a str,
+}
+
+/// A message that is owed on a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notification {
+    /// The channel.
+    pub channel: String,
+    /// The same for each attempt to deliver it, and for nothing else.
+    pub key: String,
+    /// What it says.
+    pub message: Message,
+}
+
+impl World {
+    /// A world with these incidents.
+    pub fn new(incidents: Vec<Incident>, memory: Memory) -> Self {
+        let mut world = Self { incidents, memory, ..Self::default() };
+        world.reindex();
+        world
+    }
+
+    /// The pending or open incident of a rule about a subject.
+    fn active(&self, rule: &str, subject: &str) -> Option<usize> {
+        let at = *self.index.get(rule)?.get(subject)?;
+        self.incidents[at].is_active().then_some(at)
+    }
+
+    /// Adds an incident, which is now the newest of its rule about its subject.
+    fn push(&mut self, incident: Incident) -> usize {
+        let at = self.incidents.len();
+        self.index.entry(incident.rule.clone()).or_default().insert(incident.subject.clone(), at);
+        self.incidents.push(incident);
+        at
+    }
+
+    /// Takes out what `keep` refuses.
+    fn retain(&mut self, keep: impl Fn(&Incident) -> bool) -> Vec<Incident> {
+        let (kept, out): (Vec<_>, Vec<_>) = std::mem::take(&mut self.incidents).into_iter().partition(keep);
+        self.incidents = kept;
+        if !out.is_empty() {
+            self.reindex();
+        }
+        out
+    }
+
+    fn reindex(&mut self) {
+        self.index.clear();
+        for (at, incident) in self.incidents.iter().enumerate() {
+            self.index.entry(incident.rule.clone()).or_default().insert(incident.subject.clone(), at);
+        }
+    }
+
+    /// Forgets incidents that ended before they were confirmed, and that they explained anything.
+    fn drop_unconfirmed(&mut self) {
+        let dropped = self.retain(|incident| incident.is_active() || incident.opened.is_some());
+        for gone in dropped {
+            for incident in self.incidents.iter_mut().filter(|incident| incident.cause == Some(gone.id)) {
+                incident.cause = None;
+            }
+            self.dropped.push(gone.id);
+        }
+    }
+}
+
+/// Moves the world on to `input.now`, and tells what is owed for it.
+pub fn evaluate(world: &mut World, input: &Input<'_>) -> Result<Vec<Notification>, StateError> {
+    let first = world.memory.evaluated.is_none();
+    prepare(world, input);
+    let step = step(world, input.now);
+    for fact in input.facts {
+        ticks(world, input, fact.at.min(input.now), step)?;
+        see(world, input, fact);
+        world.memory.fact = world.memory.fact.max(fact.id);
+    }
+    ticks(world, input, input.now, step)?;
+    let mut owed = Vec::new();
+    if !input.more {
+        cause::attach(world, input);
+        owed = notify::owed(world, input, first);
+        world.memory.evaluated = Some(input.now);
+        world.memory.count += 1;
+        forget(world, input.now);
+    }
+    Ok(owed)
+}
+
+/// Fits what is remembered to the rules and the clock of today.
+fn prepare(world: &mut World, input: &Input<'_>) {
+    let now = input.now;
+    let memory = &mut world.memory;
+    if memory.tick.is_none_or(|tick| tick > now + BACK) {
+        memory.tick = Some(minute(now) - TICK);
+    }
+    memory.rules.retain(|name, _| input.rules.named(name).is_some());
+    for rule in &input.rules.rules {
+        let since = memory.rules.entry(rule.name.clone()).or_insert(now);
+        *since = (*since).min(now);
+    }
+    memory.sent.values_mut().flat_map(BTreeMap::values_mut).for_each(|at| *at = (*at).min(now));
+    for incident in &mut world.incidents {
+        incident.closed = incident.closed.map(|at| at.min(now));
+        if !incident.is_active() {
+            continue;
+        }
+        incident.memory.since = incident.memory.since.min(now);
+        incident.memory.seen = incident.memory.seen.min(now);
+        incident.memory.told = incident.memory.told.map(|at| at.min(now));
+        incident.memory.told_last = incident.memory.told_last.map(|at| at.min(now));
+        if input.rules.named(&incident.rule).is_none() {
+            life::end(incident, now, "its rule is gone");
+        }
+    }
+    world.drop_unconfirmed();
+}
+
+fn minute(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.duration_trunc(TICK).unwrap_or(time)
+}
+
+/// The time between ticks up to `now`: a minute, and more only after a long pause.
+fn step(world: &World, now: DateTime<Utc>) -> TimeDelta {
+    let pause = now - world.memory.tick.unwrap_or(now);
+    let ticks = pause.num_minutes() / i64::from(MOST_TICKS) + 1;
+    TICK * i32::try_from(ticks).unwrap_or(i32::MAX)
+}
+
+fn ticks(
+    world: &mut World,
+    input: &Input<'_>,
+    until: DateTime<Utc>,
+    step: TimeDelta,
+) -> Result<(), StateError> {
+    while let Some(tick) = world.memory.tick.map(|tick| tick + step).filter(|&tick| tick <= until) {
+        world.memory.tick = Some(tick);
+        for rule in &input.rules.rules {
+            look(world, input, rule, tick)?;
+        }
+        life::pass(world, input.rules, tick);
+    }
+    Ok(())
+}
+
+/// Looks at what time decides of a rule.
+fn look(world: &mut World, input: &Input<'_>, rule: &Rule, now: DateTime<Utc>) -> Result<(), StateError> {
+    let known_since = world.memory.rules.get(&rule.name).copied().unwrap_or(now);
+    let moment = Moment { state: input.state, slos: &input.rules.slos, now, known_since };
+    let found = moment.look(rule, &|subject| {
+        let active = world.active(&rule.name, subject).map(|at| &world.incidents[at]);
+        active.is_some_and(|incident| incident.life == Life::Open && incident.memory.holds)
+    })?;
+    for (subject, finding) in found {
+        life::observe(world, input.rules, rule, &subject, now, finding, None);
+    }
+    Ok(())
+}
+
+/// Lets every rule see a fact.
+fn see(world: &mut World, input: &Input<'_>, fact: &Fact) {
+    let Some(fact) = fact.clone().seen() else { return };
+    let at = fact.at.min(input.now);
+    for rule in &input.rules.rules {
+        let Condition::State { source, target, is, .. } = &rule.when else { continue };
+        let concerns = match source.as_str() {
+            JOB => fact.job && target.matches(&fact.source),
+            "*" => target.matches(&fact.target),
+            source => source == fact.source && target.matches(&fact.target),
+        };
+        if !concerns {
+            continue;
+        }
+        let finding = if is.fits(fact.level) {
+            Finding::Bad(rule.level.unwrap_or(fact.level), fact.summary.clone())
+        } else {
+            Finding::Good
+        };
+        life::observe(world, input.rules, rule, &fact.subject(), at, finding, Some(fact.id));
+    }
+}
+
+/// Puts away what is done and long over.
+fn forget(world: &mut World, now: DateTime<Utc>) {
+    let past = world.retain(|incident| {
+        !incident.memory.done || incident.closed.is_none_or(|closed| closed >= now - FLAP_MEMORY)
+    });
+    world.past.extend(past);
+}
+
+/// When a message of a kind was last made on a channel.
+fn sent(memory: &Memory, channel: &str, kind: Kind) -> Option<DateTime<Utc>> {
+    memory.sent.get(channel)?.get(kind.name()).copied()
+}

@@ -1,0 +1,449 @@
+//! The life of incidents: what is told, when, and what is not.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod history;
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use history::{History, config, minute, rule, sample, start};
+use reliab_alert::message::Kind;
+use reliab_alert::silence::{self, Silence};
+use reliab_alert::store;
+use reliab_common::config::{Alert, Channel, Config, Maintenance, Slo};
+use reliab_common::exit::Level;
+use reliab_common::fact::{self, Facts};
+
+const OK: Level = Level::Ok;
+const WARNING: Level = Level::Warning;
+const CRITICAL: Level = Level::Critical;
+
+/// Results of the probe `api`, one a minute from minute 1 on.
+fn probed(history: &History, levels: &[Level]) {
+    for (at, &level) in (1..).zip(levels) {
+        history.check(minute(at), "probe", "api", level);
+    }
+}
+
+fn told(at: i64, title: &str) -> (i64, String) {
+    (at, format!("[web1] {title}"))
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+/// Evaluates each minute with results that come in minute by minute.
+fn live(history: &History, source: &str, target: &str, levels: &[Level]) -> Vec<(i64, String)> {
+    let mut all = history.evaluate_minutes(0, 0);
+    for (at, &level) in (1..).zip(levels) {
+        history.check(minute(at), source, target, level);
+        all.extend(history.evaluate_minutes(at, at));
+    }
+    all
+}
+
+#[test]
+fn an_incident_opens_when_it_is_confirmed_and_closes_when_it_stays_well() {
+    let history = History::of(&["probe api is critical for 2 runs"]);
+    let found = live(&history, "probe", "api", &[OK, CRITICAL, OK, CRITICAL, CRITICAL, CRITICAL, OK, OK, OK]);
+    let expected =
+        [told(5, "CRITICAL probe api: api is critical"), told(8, "resolved: probe api after 3 min 00 s")];
+    assert_eq!(found, expected);
+    assert_eq!(history.incidents(), [(2, "closed".to_owned(), "probe api".to_owned())]);
+}
+
+#[test]
+fn what_began_and_ended_between_two_evaluations_is_told_as_passed() {
+    let history = History::of(&["probe api is critical for 2 runs"]);
+    history.evaluate(start());
+    probed(&history, &[OK, CRITICAL, CRITICAL, CRITICAL, OK, OK, OK]);
+    assert_eq!(history.evaluate(minute(30)), ["[web1] passed: probe api was CRITICAL for 3 min 00 s"]);
+    assert_eq!(history.evaluate(minute(31)), [""; 0]);
+}
+
+#[test]
+fn what_lies_before_the_first_evaluation_is_told_only_if_it_lasts() {
+    let history = History::of(&["probe * is critical"]);
+    probed(&history, &[CRITICAL, OK, OK, OK]);
+    history.check(minute(1), "probe", "web", CRITICAL);
+    assert_eq!(history.evaluate(minute(30)), ["[web1] CRITICAL probe web: web is critical"]);
+}
+
+#[test]
+fn what_must_hold_for_a_time_opens_then_and_not_before() {
+    let history = History::of(&["probe api is critical for 5m"]);
+    let found = live(&history, "probe", "api", &[CRITICAL, CRITICAL, CRITICAL, OK, CRITICAL, CRITICAL]);
+    assert_eq!(found, []);
+    assert_eq!(history.evaluate_minutes(7, 12), [told(10, "CRITICAL probe api: api is critical")]);
+}
+
+#[test]
+fn a_worse_level_is_told_again_and_a_better_one_is_not() {
+    let history = History::of(&["disk / is warning"]);
+    let found = live(&history, "disk", "/", &[WARNING, CRITICAL, WARNING, CRITICAL, OK, OK, OK]);
+    let expected = [
+        told(1, "WARNING disk /: / is warning"),
+        told(2, "CRITICAL disk /: / is critical"),
+        told(6, "resolved: disk / after 4 min 00 s"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_opens_together_or_soon_after_shares_a_message() {
+    let mut config = config(&["probe * is critical"]);
+    config.alert.group = Some(minutes(5));
+    let history = History::new(&config);
+    history.evaluate(start());
+    for target in ["a", "b", "c"] {
+        history.check(minute(1), "probe", target, CRITICAL);
+    }
+    assert_eq!(
+        history.evaluate(minute(1)),
+        ["[web1] CRITICAL 3 incidents opened: probe a, probe b, probe c"]
+    );
+    history.check(minute(2), "probe", "d", CRITICAL);
+    assert_eq!(history.evaluate(minute(2)), [""; 0]);
+    history.check(minute(3), "probe", "e", CRITICAL);
+    let expected = [told(6, "CRITICAL 2 incidents opened: probe d, probe e")];
+    assert_eq!(history.evaluate_minutes(3, 8), expected);
+}
+
+#[test]
+fn reminders_come_until_somebody_acknowledges() {
+    let mut config = config(&["disk / is warning"]);
+    config.alert.remind = Some(minutes(10));
+    let history = History::new(&config);
+    history.evaluate(start());
+    history.check(minute(1), "disk", "/", WARNING);
+    let found = history.evaluate_minutes(1, 25);
+    let expected = [
+        told(1, "WARNING disk /: / is warning"),
+        told(11, "still WARNING disk /: / is warning (for 10 min 00 s)"),
+        told(21, "still WARNING disk /: / is warning (for 20 min 00 s)"),
+    ];
+    assert_eq!(found, expected);
+    assert!(store::acknowledge(&history.state, 1, "anna").unwrap());
+    assert_eq!(history.evaluate_minutes(26, 60), []);
+    history.check(minute(61), "disk", "/", OK);
+    assert_eq!(history.evaluate_minutes(61, 63), [told(62, "resolved: disk / after 1 h 00 min")]);
+    assert!(!store::acknowledge(&history.state, 1, "anna").unwrap());
+}
+
+/// A configuration with the console under further names.
+fn channels(rules: &[&str], names: &[&str]) -> Config {
+    let console: Channel = serde_json::from_value(serde_json::json!({"type": "console"})).unwrap();
+    let channel = names.iter().map(|&name| (name.to_owned(), console.clone())).collect();
+    Config { channel, ..config(rules) }
+}
+
+#[test]
+fn what_nobody_acknowledges_goes_to_further_channels_which_also_hear_of_its_end() {
+    let mut config = channels(&["disk / is warning"], &["mail", "pager"]);
+    config.alert = Alert {
+        channels: Some(vec!["mail".into()]),
+        escalate_after: Some(minutes(30)),
+        escalate_to: vec!["pager".into()],
+        remind: Some(minutes(0)),
+        ..Alert::default()
+    };
+    let history = History::new(&config);
+    history.evaluate(start());
+    history.check(minute(1), "disk", "/", WARNING);
+    history.evaluate_minutes(1, 40);
+    history.check(minute(41), "disk", "/", OK);
+    history.evaluate_minutes(41, 43);
+    let messages: Vec<_> =
+        history.messages().into_iter().map(|(channel, message)| (channel, message.kind)).collect();
+    let expected =
+        [("mail", Kind::Opened), ("pager", Kind::Escalated), ("mail", Kind::Closed), ("pager", Kind::Closed)];
+    assert_eq!(messages, expected.map(|(channel, kind)| (channel.to_owned(), kind)));
+}
+
+#[test]
+fn what_comes_and_goes_is_told_once_as_flapping_and_once_as_over() {
+    let mut config = config(&["probe api is critical"]);
+    config.alert.flap_budget = Some(3);
+    config.alert.remind = Some(minutes(0));
+    let history = History::new(&config);
+    let mut levels = vec![];
+    for _ in 0..30 {
+        levels.extend([CRITICAL, OK, OK]);
+    }
+    let found = live(&history, "probe", "api", &levels);
+    let expected = [
+        told(1, "CRITICAL probe api: api is critical"),
+        told(3, "resolved: probe api after 1 min 00 s"),
+        told(4, "CRITICAL probe api: api is critical"),
+        told(7, "resolved: probe api after 1 min 00 s"),
+        told(7, "CRITICAL probe api: api is critical"),
+        told(10, "probe api: flapping, 7 changes; told again when it is over"),
+    ];
+    assert_eq!(found, expected);
+    for at in 91..=160 {
+        history.check(minute(at), "probe", "api", OK);
+    }
+    let over = history.evaluate_minutes(91, 160);
+    assert_eq!(over, [told(149, "resolved: probe api after 1 h 22 min")]);
+    let note = history.messages().pop().unwrap().1.note;
+    assert_eq!(note, "flapped, 60 changes");
+}
+
+#[test]
+fn what_another_incident_explains_is_not_told_by_itself() {
+    let mut config = config(&["probe * is critical", "disk * is warning", "job * is failed"]);
+    config.rule[0].because = vec!["probe gateway".into()];
+    let history = History::new(&config);
+    history.evaluate(start());
+    for target in ["a", "b", "gateway"] {
+        history.check(minute(1), "probe", target, CRITICAL);
+    }
+    history.check(minute(1), "disk", "/", CRITICAL);
+    history.run(minute(1), "backup", 1, "failed: no space", CRITICAL);
+    assert_eq!(history.evaluate(minute(1)), ["[web1] CRITICAL 2 incidents opened: probe gateway, disk /"]);
+    let note = history.messages().pop().unwrap().1.note;
+    assert_eq!(note, "explains probe a, probe b, backup data");
+    for target in ["a", "gateway"] {
+        history.check(minute(2), "probe", target, OK);
+    }
+    let found = history.evaluate_minutes(2, 20);
+    let expected =
+        [told(3, "resolved: probe gateway after 1 min 00 s"), told(8, "CRITICAL probe b: b is critical")];
+    assert_eq!(found, expected);
+}
+
+fn silence(matching: &str, from: i64, until: i64) -> Silence {
+    let (since, until) = (minute(from), minute(until));
+    let (reason, by) = ("moving".to_owned(), "anna".to_owned());
+    Silence { id: 0, matching: matching.to_owned(), since, until, reason, by }
+}
+
+#[test]
+fn a_silence_holds_back_what_opens_and_tells_what_is_left_at_its_end() {
+    let history = History::of(&["probe * is critical"]);
+    history.evaluate(start());
+    silence::add(&history.state, &silence("probe *", 0, 10)).unwrap();
+    history.check(minute(1), "probe", "a", CRITICAL);
+    history.check(minute(1), "probe", "b", CRITICAL);
+    history.check(minute(3), "probe", "b", OK);
+    assert_eq!(history.evaluate_minutes(1, 15), [told(10, "CRITICAL probe a: a is critical")]);
+    let incident = store::one(&history.state, 1).unwrap().unwrap();
+    let log: Vec<_> = incident.memory.log.iter().map(|note| note.what.as_str()).collect();
+    let held = "not told: silence 1 by anna: moving";
+    assert_eq!(log, ["opened after 1 of 1 runs", held, "told: opened on console"]);
+}
+
+#[test]
+fn a_silence_that_was_ended_holds_nothing_back() {
+    let history = History::of(&["probe * is critical"]);
+    history.evaluate(start());
+    let id = silence::add(&history.state, &silence("*", 0, 100)).unwrap();
+    history.check(minute(1), "probe", "a", CRITICAL);
+    assert_eq!(history.evaluate_minutes(1, 5), []);
+    assert!(silence::end(&history.state, id, minute(5)).unwrap());
+    assert!(!silence::end(&history.state, id, minute(5)).unwrap());
+    assert_eq!(history.evaluate_minutes(6, 6), [told(6, "CRITICAL probe a: a is critical")]);
+}
+
+#[test]
+fn maintenance_holds_back_what_lay_within_it_also_when_that_is_seen_late() {
+    let maintenance = Maintenance {
+        zone: Some("UTC".into()),
+        start: Some("12:00".into()),
+        end: Some("13:00".into()),
+        ..Maintenance::default()
+    };
+    let history =
+        History::new(&Config { maintenance: vec![maintenance], ..config(&["probe * is critical"]) });
+    history.evaluate(start());
+    probed(&history, &[CRITICAL, CRITICAL, OK, OK, OK]);
+    history.check(minute(70), "probe", "b", CRITICAL);
+    history.check(minute(75), "probe", "b", OK);
+    assert_eq!(history.evaluate(minute(80)), ["[web1] passed: probe b was CRITICAL for 5 min 00 s"]);
+}
+
+#[test]
+fn jobs_that_failed_are_told_and_checks_only_by_what_they_found() {
+    let history = History::of(&["job * is failed", "backup older than 26h"]);
+    history.evaluate(start());
+    history.run(minute(1), "backup", 1, "failed: no space", CRITICAL);
+    history.run(minute(1), "verify", 5, "locked", WARNING);
+    history.run(minute(1), "probe", 2, "critical", CRITICAL);
+    history.run(minute(1), "disk", 3, "unknown: no such folder", Level::Unknown);
+    let expected = ["[web1] CRITICAL 2 incidents opened: backup data, job disk data"];
+    assert_eq!(history.evaluate(minute(1)), expected);
+}
+
+#[test]
+fn ages_count_from_the_last_good_run_or_from_the_first_evaluation() {
+    let history = History::of(&["backup older than 2h"]);
+    assert_eq!(history.evaluate_minutes(0, 120), []);
+    let never = "CRITICAL backup: never done, watched for 2 h 01 min (limit 2 h 00 min)";
+    assert_eq!(history.evaluate_minutes(121, 125), [told(121, never)]);
+    history.run(minute(126), "backup", 3, "partial", WARNING);
+    assert_eq!(history.evaluate_minutes(126, 130).len(), 1);
+    history.run(minute(140), "backup", 1, "failed", CRITICAL);
+    let late = "CRITICAL backup: last done 2 h 01 min ago (limit 2 h 00 min)";
+    assert_eq!(history.evaluate_minutes(131, 250), [told(247, late)]);
+}
+
+#[test]
+fn a_heartbeat_that_stays_away_is_told() {
+    let history = History::of(&["heartbeat nightly missing 30m"]);
+    fact::beat(&history.state, "nightly", minute(10)).unwrap();
+    let found = history.evaluate_minutes(0, 60);
+    let missing = "CRITICAL heartbeat nightly: last heard of 31 min 00 s ago (limit 30 min 00 s)";
+    assert_eq!(found, [told(41, missing)]);
+    fact::beat(&history.state, "nightly", minute(60)).unwrap();
+    assert_eq!(history.evaluate_minutes(61, 70).len(), 1);
+}
+
+#[test]
+fn an_outbox_that_is_stuck_is_told() {
+    let history = History::of(&["probe * is critical", "outbox older than 15m"]);
+    history.evaluate(start());
+    history.check(minute(1), "probe", "a", CRITICAL);
+    let found = history.evaluate_minutes(1, 20);
+    let stuck = "CRITICAL outbox: 1 messages not delivered, the oldest for 16 min 00 s (limit 15 min 00 s)";
+    assert_eq!(found, [told(1, "CRITICAL probe a: a is critical"), told(17, stuck)]);
+    history.deliver(minute(20));
+    assert_eq!(history.evaluate_minutes(21, 30), [told(22, "resolved: outbox after 4 min 00 s")]);
+}
+
+/// Requests and errors of the service `checkout`, one scrape a minute.
+fn scraped(history: &History, minutes: std::ops::Range<i64>, requests: f64, errors: f64) {
+    let figures = [("requests", requests), ("errors", errors)];
+    let samples = minutes.flat_map(|at| {
+        figures.map(|(figure, value)| sample(minute(at), "service", "checkout", figure, value))
+    });
+    history.record(&Facts { checks: Vec::new(), samples: samples.collect() });
+}
+
+#[test]
+fn errors_are_told_when_they_last_and_closed_on_the_good_side_of_the_limit() {
+    let history = History::of(&["errors(checkout) > 5% for 10m until < 3%"]);
+    scraped(&history, 0..30, 100.0, 0.0);
+    scraped(&history, 30..32, 100.0, 60.0);
+    scraped(&history, 32..60, 100.0, 0.0);
+    scraped(&history, 60..80, 100.0, 10.0);
+    scraped(&history, 80..100, 100.0, 4.0);
+    scraped(&history, 100..120, 100.0, 1.0);
+    let found = history.evaluate_minutes(0, 120);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0], told(69, "CRITICAL service checkout: errors 9.0 %, above 5.0 % for 10 min 00 s"));
+    assert_eq!(found[1].0, 102, "{found:?}");
+}
+
+#[test]
+fn errors_and_latency_of_a_probe_are_its_own_where_no_service_tells() {
+    let history = History::of(&["errors(*) > 50% for 6m", "p95(*) > 200ms for 10m"]);
+    for at in 0..30 {
+        let slow = if at < 10 { 0.1 } else { 0.5 };
+        history.sample(minute(at), "probe", "api", "up", f64::from(u8::from(at < 20)));
+        history.sample(minute(at), "probe", "api", "seconds", slow);
+        history.sample(minute(at), "probe", "checkout", "up", 0.0);
+        history.sample(minute(at), "service", "checkout", "requests", 10.0);
+        history.sample(minute(at), "service", "checkout", "errors", 0.0);
+    }
+    let found = history.evaluate_minutes(0, 30);
+    let expected = [
+        told(17, "CRITICAL probe api: p95 500 ms, above 200 ms for 10 min 00 s"),
+        told(26, "CRITICAL probe api: errors 100.0 %, above 50.0 % for 6 min 00 s"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn without_values_nothing_opens_and_nothing_closes() {
+    let history = History::of(&["errors(checkout) > 5% for 4m"]);
+    scraped(&history, 0..10, 100.0, 10.0);
+    assert_eq!(history.evaluate_minutes(0, 60).len(), 1);
+    scraped(&history, 60..65, 100.0, 0.0);
+    assert_eq!(history.evaluate_minutes(61, 70).len(), 1);
+}
+
+fn burning() -> History {
+    let slo = Slo { name: "checkout".into(), service: None, objective: 99.0, window: None };
+    History::new(&Config { slo: vec![slo], ..config(&["burn(checkout)"]) })
+}
+
+#[test]
+fn a_budget_that_burns_fast_is_critical_and_one_that_burns_slowly_a_warning() {
+    let fast = burning();
+    scraped(&fast, -3 * 24 * 60..0, 100.0, 0.0);
+    scraped(&fast, 0..60, 100.0, 30.0);
+    let found = fast.evaluate_minutes(0, 60);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, 29);
+    assert!(found[0].1.starts_with("[web1] CRITICAL slo checkout: 14.5 % errors over 1 h"), "{found:?}");
+    let slow = burning();
+    scraped(&slow, 0..24 * 60, 100.0, 4.0);
+    let found = slow.evaluate_minutes(24 * 60 - 5, 24 * 60);
+    assert!(found[0].1.starts_with("[web1] WARNING slo checkout: 4.0 % errors over 24"), "{found:?}");
+    let within = burning();
+    scraped(&within, 0..24 * 60, 100.0, 0.5);
+    assert_eq!(within.evaluate_minutes(24 * 60 - 5, 24 * 60), []);
+}
+
+#[test]
+fn one_error_of_few_requests_burns_no_budget_and_five_are_told() {
+    let history = burning();
+    scraped(&history, 0..1, 1.0, 1.0);
+    scraped(&history, 60..61, 1.0, 0.0);
+    assert_eq!(history.evaluate_minutes(0, 70), []);
+    for hour in 2..6 {
+        scraped(&history, hour * 60..hour * 60 + 1, 2.0, 1.0);
+    }
+    let found = history.evaluate_minutes(71, 6 * 60);
+    assert_eq!(found, [told(301, "WARNING slo checkout: 5 of 10 requests failed over 3 d 00 h")]);
+}
+
+#[test]
+fn an_incident_whose_rule_is_gone_is_closed() {
+    let mut history = History::of(&["probe * is critical", "disk * is warning"]);
+    history.evaluate(start());
+    history.check(minute(1), "probe", "a", CRITICAL);
+    assert_eq!(history.evaluate_minutes(1, 2).len(), 1);
+    history.rules = reliab_alert::rule::Rules::of(&config(&["disk * is warning"])).unwrap();
+    assert_eq!(history.evaluate_minutes(3, 5), [told(3, "resolved: probe a after 2 min 00 s")]);
+}
+
+#[test]
+fn an_incident_of_which_nothing_is_heard_is_closed_after_a_week() {
+    let history = History::of(&["probe * is critical"]);
+    history.evaluate(start());
+    history.check(minute(1), "probe", "a", CRITICAL);
+    history.evaluate(minute(1));
+    let week = minute(1) + TimeDelta::days(7);
+    let reminders = history.evaluate(week);
+    assert_eq!(reminders.len(), 1, "{reminders:?}");
+    assert_eq!(history.evaluate(week + TimeDelta::minutes(20)), ["[web1] resolved: probe a after 7 d 00 h"]);
+}
+
+#[test]
+fn a_clock_that_was_wrong_for_a_while_stops_nothing() {
+    let history = History::of(&["probe * is critical for 3m"]);
+    history.evaluate(start());
+    history.check(minute(1), "probe", "a", CRITICAL);
+    history.evaluate(start() + TimeDelta::days(3650));
+    history.check(minute(2), "probe", "a", CRITICAL);
+    assert_eq!(history.evaluate_minutes(2, 10), [told(5, "CRITICAL probe a: a is critical")]);
+}
+
+#[test]
+fn a_rule_may_have_its_own_level_channels_and_times() {
+    let mut config = channels(&[], &["mail", "chat"]);
+    let mut own = rule("disk * is warning");
+    own.level = Some(CRITICAL);
+    own.channels = Some(vec!["chat".into()]);
+    own.clear_for = Some(minutes(10));
+    config.rule = vec![own];
+    let history = History::new(&config);
+    let levels = [WARNING, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
+    let found = live(&history, "disk", "/", &levels);
+    let expected = [told(1, "CRITICAL disk /: / is warning"), told(12, "resolved: disk / after 1 min 00 s")];
+    assert_eq!(found, expected);
+    assert!(history.messages().iter().all(|(channel, _)| channel == "chat"));
+}
