@@ -1,0 +1,98 @@
+//! `alert`: evaluate the rules, deliver what is owed.
+
+use chrono::TimeDelta;
+use reliab_common::app::{Tool, after_help, document};
+use reliab_common::clock::Clock as _;
+use reliab_common::exit::Exit;
+use reliab_common::fact::HOURLY_DAYS;
+use reliab_common::failure::ErrorTable;
+use reliab_common::session::{Job, Outcome, Session};
+use reliab_common::ui::Ui;
+use serde::Serialize;
+use serde_json::json;
+
+use anyhow::Context as _;
+
+use crate::deliver::{self, Delivered};
+use crate::live::{self, Evaluated};
+use crate::open::{host, rules};
+use crate::rule::Rules;
+use crate::show::counted;
+use crate::store;
+
+const EXAMPLES: &str = "  \
+  reliab alert                           evaluate the rules and deliver what is owed, from a timer
+  reliab alert --no-delivery             evaluate only; the next run delivers
+  reliab alert check                     how bad is what is open, as an exit code
+  reliab alert why 7                     why incident 7 was told, or was not
+  reliab alert simulate --since 7d       what the rules would have told on stored history";
+
+/// Evaluate rules over what the tools recorded, and deliver what is owed.
+///
+/// May be stopped anywhere and run again: no message is lost, and none is made twice. Without any [[rule]] in the
+/// configuration built-in ones hold.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct Args {
+    /// Evaluate only, and leave the messages to the next run.
+    #[arg(long)]
+    no_delivery: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    evaluated: Evaluated,
+    delivery: Option<Delivered>,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "alert";
+    const ERRORS: &'static ErrorTable = &ErrorTable::COMMON;
+    type End = Exit;
+
+    fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let rules = rules(session)?;
+        session.record("alert", ui, |job, ui| self.act(&rules, job, ui))
+    }
+}
+
+impl Args {
+    fn act(&self, rules: &Rules, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
+        let state = job.recorder.state().context("cannot evaluate rules without the state file")?;
+        let now = job.session.clock.now();
+        let evaluated = live::run(state, rules, &host(), now)?.unwrap_or_else(|| {
+            ui.warn("other runs evaluated the rules at the same time; the next one goes on");
+            Evaluated::default()
+        });
+        store::forget_before(state, now - TimeDelta::days(HOURLY_DAYS))?;
+        let delivery = if self.no_delivery { None } else { Some(deliver::run(job, ui)?) };
+        let troubled = delivery.as_ref().is_some_and(|delivered| delivered.failed + delivered.refused > 0);
+        let exit = if troubled { Exit::Partial } else { Exit::Done };
+        ui.summary(summary(evaluated, delivery.as_ref()));
+        let facts = delivery.as_ref().map(|delivered| delivered.facts.clone()).unwrap_or_default();
+        let report = Report { evaluated, delivery };
+        let figures = json!(&report);
+        if ui.is_json() {
+            ui.json(&document(Self::NAME, exit, report));
+        }
+        Ok(Outcome { exit, figures, facts })
+    }
+}
+
+fn summary(evaluated: Evaluated, delivery: Option<&Delivered>) -> String {
+    let mut parts = vec![format!("{} open", counted(evaluated.open, "incident", "incidents"))];
+    if evaluated.pending > 0 {
+        parts.push(format!("{} pending", evaluated.pending));
+    }
+    parts.push(format!("{} owed", counted(evaluated.owed, "new message", "new messages")));
+    if let Some(delivered) = delivery {
+        parts.push(format!("{} delivered", delivered.delivered));
+        let trouble = [(delivered.failed, "failed"), (delivered.refused, "refused")];
+        parts.extend(
+            trouble.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,31 @@
+//! What every command of this crate begins with: the state, the rules, who asks.
+
+use anyhow::Context as _;
+use reliab_common::failure::UsageError;
+use reliab_common::paths::{self, Env};
+use reliab_common::session::Session;
+use reliab_common::state::State;
+
+use crate::rule::Rules;
+
+/// Opens the state file.
+pub(crate) fn state(session: &Session) -> anyhow::Result<State> {
+    let dir = paths::state_dir(session.global.state_dir.as_deref(), &session.env)?;
+    State::open(&dir).context("nothing can be said of alerts")
+}
+
+/// The rules of the configuration.
+pub(crate) fn rules(session: &Session) -> anyhow::Result<Rules> {
+    Rules::of(&session.config).map_err(|error| UsageError(format!("configuration: {error}")).into())
+}
+
+/// The machine's name.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Who asks: the user's name, also behind sudo.
+pub(crate) fn person(env: &Env) -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env.var(name));
+    name.map_or_else(|| "somebody".to_owned(), |name| name.to_string_lossy().into_owned())
+}

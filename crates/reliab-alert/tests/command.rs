@@ -1,0 +1,236 @@
+//! Golden command lines: what is printed, and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reliab_common::exit::Level;
+use reliab_common::fact::{self, CheckResult, Facts};
+use reliab_common::state::State;
+use serde_json::Value;
+
+const CONFIG: &str = r#"
+[channel.log]
+type = "console"
+
+[[rule]]
+name = "api-down"
+when = "probe api is critical for 2 runs"
+
+[[rule]]
+name = "disk"
+when = "disk * is warning"
+"#;
+
+/// A folder with a configuration and a state.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { dir: tempfile::tempdir().unwrap() };
+        bench.configure(CONFIG);
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, text: &str) {
+        fs::write(self.path("reliab.toml"), text).unwrap();
+    }
+
+    /// Records a result of `age` ago.
+    fn check(&self, source: &str, target: &str, level: Level, age: TimeDelta) {
+        let state = State::open(&self.path("state")).unwrap();
+        let (source, target, summary) = (source.into(), target.into(), "connection refused | now".into());
+        let check = CheckResult { source, target, at: Utc::now() - age, level, summary, detail: Value::Null };
+        let facts = Facts { checks: vec![check], samples: Vec::new() };
+        state.write(|db| fact::store_all(db, None, &facts)).unwrap();
+    }
+
+    /// The exit code and both streams, with what differs from run to run made the same.
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let output = Command::new(Path::new(env!("CARGO_BIN_EXE_reliab-alert")))
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("RELIAB_STATE_DIR", self.path("state"))
+            .env("USER", "anna")
+            .env("TZ", "UTC")
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let (_, out, err) = self.run(&[args, &["--json"]].concat());
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"))
+    }
+
+    /// A bench with one open incident on a disk, which was evaluated and not delivered.
+    fn with_incident() -> Self {
+        let bench = Self::new();
+        assert_eq!(bench.run(&["--no-delivery", "--quiet"]), (0, String::new(), String::new()));
+        bench.check("disk", "/", Level::Warning, TimeDelta::zero());
+        let summary = "1 incident open, 1 new message owed\n";
+        assert_eq!(bench.run(&["--no-delivery"]), (0, summary.to_owned(), String::new()));
+        bench
+    }
+}
+
+#[test]
+fn a_run_evaluates_and_delivers() {
+    let bench = Bench::with_incident();
+    let (code, out, err) = bench.run(&[]);
+    assert_eq!((code, out.as_str()), (0, "1 incident open, 0 new messages owed, 1 delivered\n"), "{err}");
+    assert!(err.contains("WARNING disk /: connection refused"), "{err}");
+    let document = bench.json(&[]);
+    assert_eq!(document["schema"], "reliab.alert.v1");
+    assert_eq!((&document["open"], &document["owed"]), (&1.into(), &0.into()));
+    let why = bench.json(&["why", "1"]);
+    assert_eq!(why["messages"][0]["state"], "delivered");
+}
+
+#[test]
+fn without_any_configuration_the_console_is_told() {
+    let bench = Bench::new();
+    bench.configure("");
+    assert_eq!(bench.run(&["--quiet"]), (0, String::new(), String::new()));
+    bench.check("disk", "/", Level::Critical, TimeDelta::zero());
+    let (code, _, err) = bench.run(&["--quiet"]);
+    assert_eq!(code, 0);
+    assert!(err.contains("CRITICAL disk /: connection refused"), "{err}");
+}
+
+#[test]
+fn a_check_ends_by_the_level_of_what_is_open() {
+    let bench = Bench::new();
+    let never = "warning: rules were never evaluated: run `reliab alert` from a timer\n";
+    let unknown = "UNKNOWN: 0 incidents open\n";
+    assert_eq!(bench.run(&["check"]), (3, unknown.to_owned(), never.to_owned()));
+    let bench = Bench::with_incident();
+    let (code, out, _) = bench.run(&["check", "--nagios"]);
+    let line = "ALERT WARNING - 1 incident open; disk /: connection refused   now | open=1 owed=1 owed_age=";
+    assert_eq!((code, &out[..line.len()]), (1, line));
+    assert_eq!(out.lines().count(), 1);
+    let (code, out, _) = bench.run(&["check", "--quiet"]);
+    assert_eq!((code, out.lines().count()), (1, 1));
+    assert_eq!(bench.run(&["ack", "1"]), (0, "acknowledged by anna: 1\n".into(), String::new()));
+    let document = bench.json(&["check"]);
+    assert_eq!((&document["schema"], &document["exit"]), (&"reliab.alert-check.v1".into(), &0.into()));
+    assert_eq!(document["incidents"][0]["excused"], "acknowledged by anna");
+    let (code, _, err) = bench.run(&["check", "--max-age", "0s"]);
+    assert_eq!(code, 3, "{err}");
+}
+
+#[test]
+fn incidents_are_listed_and_explained() {
+    let bench = Bench::with_incident();
+    let (code, out, err) = bench.run(&["list"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!((code, err.as_str(), lines.len()), (0, "", 2));
+    assert!(lines[0].starts_with("ID  STATE  LEVEL    SUBJECT  SINCE"), "{out}");
+    assert!(lines[1].starts_with("1   open   warning  disk /   20"), "{out}");
+    let (code, out, _) = bench.run(&["why", "1"]);
+    assert_eq!(code, 0);
+    let parts = [
+        "incident 1 of rule disk: disk /\n",
+        "  open, WARNING: connection refused | now\n",
+        "results it stands on:\n",
+        "  WARNING: connection refused | now\n",
+        "what became of it:\n",
+        "  opened after 1 of 1 runs\n",
+        "  told: opened on log\n",
+        "messages:\n",
+        "  opened on log: owed\n",
+    ];
+    let places: Vec<_> = parts.iter().map(|part| out.find(part)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{out}");
+    assert_eq!(bench.run(&["why", "7"]).2, "error: there is no incident 7: see `reliab alert list`\n");
+}
+
+#[test]
+fn silences_are_made_listed_and_ended() {
+    let bench = Bench::with_incident();
+    let made = bench.json(&["silence", "disk *", "--for", "2h", "--reason", "moving", "--by", "bob"]);
+    assert_eq!(made["schema"], "reliab.alert-silence.v1");
+    assert_eq!(made["matches"], serde_json::json!(["disk /"]));
+    assert_eq!(made["silence"]["by"], "bob");
+    let until: DateTime<Utc> = made["silence"]["until"].as_str().unwrap().parse().unwrap();
+    assert!((until - Utc::now() - TimeDelta::hours(2)).abs() < TimeDelta::minutes(1));
+    let (_, out, _) = bench.run(&["list"]);
+    assert!(out.contains("silence 1: disk * until 20") && out.contains("by bob: moving"), "{out}");
+    assert_eq!(bench.run(&["check", "-q"]).0, 0);
+    assert_eq!(bench.run(&["unsilence", "1"]), (0, "silence 1 ended\n".into(), String::new()));
+    let again = "error: no silence 1 is in force: see `reliab alert list`\n";
+    assert_eq!(bench.run(&["unsilence", "1"]), (2, String::new(), again.into()));
+    let (code, _, err) = bench.run(&["silence", "*", "--until", "soon", "--reason", "x"]);
+    let text = "error: `soon` is not a time: write one such as 18:00 or 2026-11-22 18:00\n";
+    assert_eq!((code, err.as_str()), (2, text));
+    assert_eq!(bench.run(&["silence", "*", "--reason", "x"]).0, 2);
+    assert_eq!(bench.run(&["silence", "*", "--for", "0s", "--reason", "x"]).0, 2);
+}
+
+#[test]
+fn a_simulation_says_what_other_rules_would_have_told() {
+    let bench = Bench::with_incident();
+    bench.check("probe", "api", Level::Critical, TimeDelta::zero());
+    bench.configure("[[rule]]\nname = \"any\"\nwhen = \"probe * is critical\"\n");
+    bench.check("probe", "api", Level::Critical, TimeDelta::minutes(-1));
+    let document = bench.json(&["simulate", "--since", "1h"]);
+    assert_eq!(document["schema"], "reliab.alert-simulate.v1");
+    assert_eq!(document["rules"][0]["rule"], "any");
+    let (code, out, _) = bench.run(&["simulate", "--since", "1h"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("RULE  INCIDENTS  MESSAGES\nany   "), "{out}");
+    // Nothing was stored.
+    assert_eq!(bench.json(&["list"])["incidents"].as_array().unwrap().len(), 1);
+    let (code, _, err) = bench.run(&["simulate", "--since", "30d"]);
+    let text = "error: cannot simulate more than 14 d: older values are kept by the hour only\n";
+    assert_eq!((code, err.as_str()), (2, text));
+}
+
+#[test]
+fn a_rule_that_cannot_be_read_is_shown_with_its_place() {
+    let bench = Bench::new();
+    bench.configure("[[rule]]\nname = \"api\"\nwhen = \"probe api critical\"\n");
+    let expected =
+        "error: configuration: rule `api`, at character 11: expected `is` or `older than`, found `critical`
+  probe api critical
+            ^\n";
+    assert_eq!(bench.run(&[]), (2, String::new(), expected.to_owned()));
+    assert_eq!(bench.run(&["check"]).0, 3);
+    bench.configure("[[rule]]\nwhen = \"disk * is warning\"\nchannel = [\"ops\"]\n");
+    let (code, _, err) = bench.run(&[]);
+    assert_eq!(code, 2);
+    assert!(
+        err.starts_with("error: reliab.toml:3:1: unknown key `channel`, expected one of `name`, `when`"),
+        "{err}"
+    );
+}
+
+#[test]
+fn command_lines_that_cannot_be_understood_end_as_their_command_does() {
+    let bench = Bench::new();
+    assert_eq!(bench.run(&["why"]).0, 2);
+    assert_eq!(bench.run(&["check", "--maximum"]).0, 3);
+    assert_eq!(
+        bench.run(&["ack", "7"]).2,
+        "error: no incident 7 is pending or open: see `reliab alert list`\n"
+    );
+    let (code, out, _) = bench.run(&["check", "--help"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("3  UNKNOWN") && out.contains("reliab alert check --nagios"), "{out}");
+    for command in ["list", "why", "ack", "silence", "unsilence", "simulate"] {
+        let (code, out, _) = bench.run(&[command, "--help"]);
+        assert_eq!(code, 0);
+        assert!(out.contains("Examples:\n  reliab alert ") && out.contains("Exit codes:"), "{out}");
+    }
+}
