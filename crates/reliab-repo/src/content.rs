@@ -1,6 +1,5 @@
 //! The content of files of a snapshot: where its parts are, and copying it out.
 
-use std::collections::HashMap;
 use std::io::Write;
 
 use crate::blob::BlobReader;
@@ -10,6 +9,7 @@ use crate::format::escape::escape;
 use crate::format::table::BlobKind;
 use crate::format::tar::content_range;
 use crate::id::{BlobId, Digest};
+use crate::kept::Kept;
 use crate::manifest::ManifestEntry;
 use crate::repository::Repository;
 
@@ -132,20 +132,19 @@ impl<'a> ContentReader<'a> {
         out: &mut HashingWriter<'_>,
     ) -> Result<()> {
         let parts = self.parts(entry, content, large)?;
-        let mut patches = Patches::default();
+        let mut kept = Kept::default();
         let mut at = 0;
-        self.bundle = None;
-        let mut loaded = None;
         for part in parts {
             out.zeros(part.to - at)?;
             let id = entry.blob(part.blob);
-            if loaded != Some(id) {
-                self.load_piece(id, &mut patches)?;
-                loaded = Some(id);
-            }
+            let kind = self.repository.index().piece_kind(&id);
+            let piece = kept.get_or_load(kind, id, || {
+                let mut piece = Vec::new();
+                self.reader.read(&id, kind, &mut piece).map(|()| piece)
+            })?;
             let bytes = (part.from as usize)
                 .checked_add(part.len as usize)
-                .and_then(|end| self.content.get(part.from as usize..end));
+                .and_then(|end| piece.get(part.from as usize..end));
             out.write(bytes.ok_or_else(|| damaged(entry, "a part lies outside its blob"))?)?;
             at = part.to + u64::from(part.len);
         }
@@ -178,29 +177,7 @@ impl<'a> ContentReader<'a> {
             _ => Ok(()),
         }
     }
-
-    /// Loads a chunk or a patch; patches are gone back to, so a few are kept.
-    fn load_piece(&mut self, id: BlobId, patches: &mut Patches) -> Result<()> {
-        if let Some(kept) = patches.0.get(&id) {
-            self.content.clone_from(kept);
-            return Ok(());
-        }
-        let kind = self.repository.index().piece_kind(&id);
-        self.reader.read(&id, kind, &mut self.content)?;
-        if kind == BlobKind::Patch {
-            if patches.0.len() >= PATCHES_KEPT {
-                patches.0.clear();
-            }
-            patches.0.insert(id, self.content.clone());
-        }
-        Ok(())
-    }
 }
-
-const PATCHES_KEPT: usize = 16;
-
-#[derive(Default)]
-struct Patches(HashMap<BlobId, Vec<u8>>);
 
 fn damaged(entry: &ManifestEntry, reason: &str) -> Error {
     Error::damaged(escape(&entry.entry.path), reason)

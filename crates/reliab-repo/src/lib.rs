@@ -12,6 +12,7 @@ pub mod event;
 pub mod format;
 pub mod id;
 pub mod index;
+mod kept;
 pub mod manifest;
 mod names;
 mod pack;

@@ -77,6 +77,8 @@ struct Enemy {
     bundle: BlobId,
     chunk: BlobId,
     head: BlobId,
+    /// Numbers 3 and on.
+    more: Vec<BlobId>,
     layers: Vec<BlobId>,
 }
 
@@ -97,14 +99,14 @@ impl Enemy {
         let bundle = pack.add(BlobKind::Bundle, &record);
         let chunk = pack.add(BlobKind::Chunk, &[7; 4096]);
         let head = pack.add(BlobKind::Head, b"header blocks, which nothing but tar reads");
-        Self { scratch, pack, bundle, chunk, head, layers: Vec::new() }
+        Self { scratch, pack, bundle, chunk, head, more: Vec::new(), layers: Vec::new() }
     }
 
     /// Adds a layer of pages, each of which claims to begin with its first path.
     fn layer(&mut self, pages: &[Vec<Line>]) {
         let mut rows = Vec::new();
         for lines in pages {
-            let blobs = vec![self.bundle, self.chunk, self.head];
+            let blobs = [&[self.bundle, self.chunk, self.head][..], &self.more].concat();
             let page = Page { blobs, names: Names::default(), lines: lines.clone() };
             let id = self.pack.add(BlobKind::Page, encode_page(&page).as_bytes());
             rows.push(ListRow { id, entries: lines.len() as u64, first: lines[0].path().to_vec() });
@@ -425,6 +427,34 @@ fn a_hole_of_any_length_takes_verify_no_longer_and_that_is_told() {
     // Its digest is not that of its content.
     let hit: Vec<_> = report.findings.iter().map(|finding| finding.object.as_str()).collect();
     assert_eq!(hit, ["small hole"]);
+}
+
+#[test]
+fn a_blob_named_any_number_of_times_takes_verify_no_longer_and_that_is_told() {
+    const LEN: u32 = 8 << 20;
+    const TIMES: u32 = 60_000;
+    let mut enemy = Enemy::new();
+    for fill in [7, 8] {
+        let chunk = enemy.pack.add(BlobKind::Chunk, &vec![fill; LEN as usize]);
+        enemy.more.push(chunk);
+    }
+    let large = |path: &[u8], size, pieces| {
+        let data = Data::Large(Large { head: 2, pieces, map: None });
+        entry(path, Kind::File(Content { size, data, ..content() }))
+    };
+    let blocks = (0..TIMES).map(|number| Extent { blob: 3 + number % 2, offset: 0, len: 4096 }).collect();
+    enemy.layer(&[vec![
+        large(b"again", u64::from(TIMES) * u64::from(LEN), Pieces::Chunks(vec![3; TIMES as usize])),
+        large(b"back and forth", u64::from(TIMES) * 4096, Pieces::Extents(blocks)),
+        large(b"twice", u64::from(LEN) * 2, Pieces::Chunks(vec![3; 2])),
+    ]]);
+    let (repository, _) = enemy.publish();
+    let warned = Warned(Patience(Instant::now()), Mutex::default());
+    let report = verify(Arc::clone(repository.storage()), &VERIFY, &warned).unwrap();
+    assert_eq!(warned.1.into_inner().unwrap(), [Path::new("again"), Path::new("back and forth")]);
+    // Its digest is not that of its content.
+    let hit: Vec<_> = report.findings.iter().map(|finding| finding.object.as_str()).collect();
+    assert_eq!(hit, ["twice"]);
 }
 
 #[test]

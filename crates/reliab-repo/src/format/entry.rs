@@ -136,6 +136,21 @@ pub struct Extent {
     pub len: u32,
 }
 
+impl Pieces {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Chunks(chunks) => chunks.len(),
+            Self::Extents(extents) => extents.len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Large {
     /// Bytes of data stored for a file of `size` bytes: all of it, or its data segments.
     pub fn stored_len(&self, size: u64) -> u64 {

@@ -48,6 +48,11 @@ pub const METADATA_LIMIT: u64 = 1 << 30;
 /// The largest file that a page may tell of, bytes: more than any file system holds, and far from any overflow.
 pub const FILE_MAX: u64 = 1 << 56;
 
+/// Pieces of a large file: one for each this many bytes of its data, and two. Chunks and blocks are larger.
+pub const PIECE_MIN: u64 = 512;
+/// The most pieces of one file. As many different ones do not fit a page.
+pub const PIECES_MAX: u64 = 1 << 25;
+
 /// Errors that a snapshot keeps.
 pub const ERRORS_MAX: usize = 1000;
 

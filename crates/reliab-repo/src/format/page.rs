@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp, Xattr};
 use super::escape::{escape, is_well_formed, unescape};
-use super::{FILE_MAX, Malformed, order};
+use super::{FILE_MAX, Malformed, PIECE_MIN, PIECES_MAX, order};
 use crate::id::{BlobId, Digest};
 
 /// User and group names by number.
@@ -463,7 +463,7 @@ fn decode_large(raw: &RawEntry<'_>, head: u32) -> Option<Large> {
     Some(Large { head, pieces, map: raw.map.clone() })
 }
 
-/// Holes are in order and inside the file, and extents add up to what is stored.
+/// Holes are in order and inside the file, pieces are no more than there can be, and extents add up to what is stored.
 fn content_fits(content: &Content) -> bool {
     if content.size > FILE_MAX {
         return false;
@@ -476,11 +476,15 @@ fn content_fits(content: &Content) -> bool {
             _ => return false,
         }
     }
+    let stored = large.stored_len(content.size);
+    if large.pieces.len() as u64 > PIECES_MAX.min(stored / PIECE_MIN + 2) {
+        return false;
+    }
     match &large.pieces {
         Pieces::Chunks(_) => true,
         Pieces::Extents(extents) => {
             extents.iter().all(|e| e.offset.checked_add(e.len).is_some())
-                && extents.iter().map(|e| u64::from(e.len)).sum::<u64>() == large.stored_len(content.size)
+                && extents.iter().map(|e| u64::from(e.len)).sum::<u64>() == stored
         }
     }
 }
@@ -606,6 +610,23 @@ mod tests {
         check(r#"{"path":"x","type":"what","mode":"755"}"#);
         check("{\"path\":\"b\",\"type\":\"gone\"}\n{\"path\":\"a\",\"type\":\"gone\"}");
         check(r#"{"path":"x","type":"gone","extra":1}"#);
+        // More pieces than bytes would fill.
+        let large = |size: usize, pieces: &str| {
+            let digest = BASE64.encode([0; 32]);
+            let line =
+                format!(r#"{{"path":"x","type":"file","mode":"644","size":{size},"head":0,{pieces}}}"#);
+            let blob = "ab".repeat(32);
+            let text = format!(
+                "{{\"page\":1,\"blobs\":[\"{blob}\"],\"users\":{{}},\"groups\":{{}},\"blake3\":\"{digest}\"}}\n{line}\n"
+            );
+            decode_page(text.as_bytes())
+        };
+        let chunks = |count: usize| format!("\"chunks\":[{}]", vec!["0"; count].join(","));
+        let extents = |count: usize| format!("\"extents\":[{}]", vec!["[0,0,1]"; count].join(","));
+        assert!(large(10_000, &chunks(21)).is_ok(), "{:?}", large(10_000, &chunks(21)));
+        assert!(large(10_000, &chunks(22)).is_err());
+        assert!(large(2, &extents(2)).is_ok());
+        assert!(large(1000, &extents(1000)).is_err());
         check("not json");
         assert!(decode_page(b"").is_err());
     }

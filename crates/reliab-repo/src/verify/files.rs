@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::format::entry::{Content, Data, Kind, Pieces};
 use crate::format::escape::escape;
+use crate::kept::extra_bytes;
 use crate::manifest::Manifest;
 use crate::repository::{Repository, StoredSnapshot};
 
@@ -25,35 +26,28 @@ impl std::io::Write for StoppableSink<'_> {
     }
 }
 
-/// Bytes of holes that one run hashes: a minute or two. A digest of zeros takes as long as one of data, and a hole may
-/// claim to be of any length.
-const HOLES_MAX: u64 = 256 << 30;
+/// Bytes of holes and of repeated blobs that one run reads: a minute or two. A digest of zeros takes as long as one of
+/// data, a hole may claim to be of any length, and a file to be one blob a million times.
+const EXTRA_MAX: u64 = 256 << 30;
 
-/// Bytes of holes that may still be hashed.
-struct HolesLeft(u64);
+/// Bytes of holes and of repeated blobs that may still be read.
+struct ExtraLeft(u64);
 
-impl HolesLeft {
-    /// True if the holes of this file may be hashed, too.
-    fn take(&mut self, content: &Content) -> bool {
-        let left = self.0.checked_sub(holes_of(content));
+impl ExtraLeft {
+    /// True if those of a file may be read, too.
+    fn take(&mut self, extra: u64) -> bool {
+        let left = self.0.checked_sub(extra);
         self.0 = left.unwrap_or(self.0);
         left.is_some()
     }
 }
 
-fn holes_of(content: &Content) -> u64 {
-    match &content.data {
-        Data::Large(large) => content.size.saturating_sub(large.stored_len(content.size)),
-        Data::Record(_) => 0,
-    }
-}
-
-fn not_hashed(content: &Content) -> String {
+fn not_hashed(extra: u64) -> String {
     format!(
-        "it was not compared with its digest: {} GiB of it are holes, and one run hashes {} GiB of them; each of its \
-         blobs was checked, and that they cover its data",
-        holes_of(content) >> 30,
-        HOLES_MAX >> 30
+        "it was not compared with its digest: {} GiB of it are holes or blobs over again, and one run reads {} GiB of \
+         those; each of its blobs was checked, and that they cover its data",
+        extra >> 30,
+        EXTRA_MAX >> 30
     )
 }
 
@@ -87,7 +81,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let mut reader = ContentReader::new(repository)?;
     let mut seen = HashSet::new();
-    let mut holes = HolesLeft(HOLES_MAX);
+    let mut left = ExtraLeft(EXTRA_MAX);
     for stored in snapshots {
         let Ok(manifest) = Manifest::open(repository, &stored.snapshot, None) else { continue };
         for item in manifest {
@@ -111,7 +105,8 @@ pub(super) fn check(
             if !seen.insert(places.finalize()) {
                 continue;
             }
-            let is_hashed = holes.take(content);
+            let extra = extra_bytes(&item, repository.index());
+            let is_hashed = left.take(extra);
             let checked = if is_hashed {
                 reader.copy(&item, &mut StoppableSink(events))
             } else {
@@ -124,7 +119,7 @@ pub(super) fn check(
                 let (object, problem) = blamed(&error, broken, std::iter::empty());
                 findings.hit(&object, &problem, stored, &item.entry.path);
             } else if !is_hashed {
-                events.warning(Path::new(escape(&item.entry.path).as_ref()), &not_hashed(content));
+                events.warning(Path::new(escape(&item.entry.path).as_ref()), &not_hashed(extra));
             }
         }
     }
