@@ -30,6 +30,8 @@ struct Need {
     bytes: u64,
     entries: u64,
     level: Level,
+    /// Whether the place was given relative to a working folder, which may be another than this one.
+    relative: bool,
 }
 
 /// Compares what the next backup and a drill will need with what is free where they write.
@@ -45,12 +47,14 @@ pub(crate) fn check(job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Vec<SizeReport
     let question = |need: &Need| Question { what: Measure::Path, path: need.place.clone(), deadline };
     let questions: Vec<Question> = needs.iter().map(question).collect();
     let answers = ask(&questions, job)?;
-    let reports = needs.into_iter().zip(answers);
+    let elsewhere = |answer: &Result<Answer, _>| matches!(answer, Ok(Answer::Path { exists: false, .. }));
+    let reports =
+        needs.into_iter().zip(answers).filter(|(need, answer)| !(need.relative && elsewhere(answer)));
     Ok(reports.map(|(need, answer)| report(need, answer.map_err(|error| error.text().to_owned()))).collect())
 }
 
 fn report(need: Need, answer: Result<Answer, String>) -> SizeReport {
-    let Need { kind, place, bytes, entries, level } = need;
+    let Need { kind, place, bytes, entries, level, .. } = need;
     let name = name_of(&place);
     let wanted = units::bytes(bytes);
     let (level, summary, free) = match answer {
@@ -86,30 +90,32 @@ fn lacks(space: &Space, bytes: u64, entries: u64) -> Option<&'static str> {
 
 /// What the next backup into each repository and a drill of the last one will need.
 fn needs(runs: &[Run], scratch: &Path) -> Vec<Need> {
-    let mut repositories: BTreeMap<PathBuf, Vec<&Value>> = BTreeMap::new();
+    let mut repositories: BTreeMap<&Path, Vec<&Value>> = BTreeMap::new();
     for figures in runs.iter().filter_map(|run| Some(&run.end.as_ref()?.figures)) {
         let Some(repository) = figures["repository"].as_str() else { continue };
         // What is on another machine has room of its own.
         if figures["stats"].is_object() && !repository.contains("://") {
-            repositories.entry(absolute(Path::new(repository))).or_default().push(figures);
+            repositories.entry(Path::new(repository)).or_default().push(figures);
         }
     }
     let mut needs = Vec::new();
     let mut drill: Option<Need> = None;
-    for (place, figures) in repositories {
+    for (repository, figures) in repositories {
+        let (place, relative) = (absolute(repository), repository.is_relative());
         let added = |figures: &&&Value| number(&figures["stats"], "added_bytes");
         let routine = figures.iter().filter(|figures| !is_first(&figures["stats"]));
         // Where there was only a first backup, the next is no larger than that.
         let most = routine.max_by_key(added).or_else(|| figures.iter().max_by_key(added));
         let most = most.map_or(0, |figures| added(&figures));
         let bytes = most.saturating_add(most / MARGIN);
-        needs.push(Need { kind: "backup", place, bytes, entries: 0, level: Level::Critical });
+        needs.push(Need { kind: "backup", place, bytes, entries: 0, level: Level::Critical, relative });
         let stats = &figures[0]["stats"];
         let entries = number(stats, "entries");
         let whole = number(stats, "bytes").saturating_add(entries.saturating_mul(BLOCK));
         if drill.as_ref().is_none_or(|drill| drill.bytes < whole) {
             let place = scratch.to_owned();
-            drill = Some(Need { kind: "drill", place, bytes: whole, entries, level: Level::Warning });
+            let (kind, level) = ("drill", Level::Warning);
+            drill = Some(Need { kind, place, bytes: whole, entries, level, relative: false });
         }
     }
     needs.extend(drill);
@@ -174,7 +180,14 @@ mod tests {
     fn what_does_not_fit_is_critical_for_a_backup_and_a_warning_for_a_drill() {
         let space = Space { size: 100 * MIB, unused: 10 * MIB, free: 10 * MIB, inodes: 10, inodes_free: 5 };
         let answer = || Ok(Answer::Path { found: "/".into(), exists: true, space });
-        let need = |kind, bytes, entries, level| Need { kind, place: "/x".into(), bytes, entries, level };
+        let need = |kind, bytes, entries, level| Need {
+            kind,
+            place: "/x".into(),
+            bytes,
+            entries,
+            level,
+            relative: false,
+        };
         let backup = report(need("backup", 11 * MIB, 0, Level::Critical), answer());
         assert_eq!((backup.level, backup.figures.0.len()), (Level::Critical, 2));
         assert!(

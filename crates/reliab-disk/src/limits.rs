@@ -138,7 +138,9 @@ impl Limits {
         };
         let place = mount
             .map_or_else(|| "[disk]".to_owned(), |mount| format!("[[disk.mount]] {}", mount.path.display()));
-        Err(UsageError(format!("{place}: the warning of `{late}` comes after its critical level: swap them")))
+        Err(UsageError(format!(
+            "{place}: the warning of `{late}` comes after its critical level: change one of them"
+        )))
     }
 
     /// The level of the room, given the last.

@@ -169,6 +169,8 @@ fn octal(digits: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use std::os::unix::ffi::OsStrExt;
 
     fn one(line: &[u8]) -> Mount {
@@ -239,5 +241,26 @@ mod tests {
         let table = MountTable::read().unwrap();
         assert_eq!(table.unread, 0);
         assert!(table.mounts.iter().any(|mount| mount.point == Path::new("/")));
+    }
+
+    /// A field as the kernel writes it: seq_path(9) and mangle() escape these.
+    fn escaped(field: &[u8]) -> Vec<u8> {
+        let byte = |&byte: &u8| match byte {
+            b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
+            other => vec![other],
+        };
+        field.iter().flat_map(byte).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_comes_back(point in vec(1u8.., 0..60), source in vec(1u8.., 0..60)) {
+            let point = [b"/".as_slice(), &point].concat();
+            let parts: [&[u8]; 5] = [b"7 1 8:1 / ", &escaped(&point), b" rw - ext4 ", &escaped(&source), b" rw"];
+            let mount = one(&parts.concat());
+            prop_assert_eq!(mount.point.as_os_str().as_bytes(), point);
+            prop_assert_eq!(mount.source.as_bytes(), source);
+            prop_assert_eq!(mount.super_options, "rw");
+        }
     }
 }

@@ -117,6 +117,17 @@ fn a_state_that_cannot_be_used_costs_the_memory_only() {
 }
 
 #[test]
+fn runs_at_the_same_time_wait_for_each_other_and_find_the_same() {
+    let bench = Bench::new();
+    let start = || bench.command(&["/", "--nagios"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let running: Vec<_> = (0..12).map(|_| start()).collect();
+    for child in running {
+        let out = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+        assert!(out.contains("'/ free'=") && !out.contains("not answering"), "{out}");
+    }
+}
+
+#[test]
 fn whether_the_next_backup_and_a_drill_fit_is_told() {
     alone("command::whether_the_next_backup_and_a_drill_fit_is_told", |bench| {
         let repository = bench.mount_tmpfs("backups", "size=10m");
@@ -145,6 +156,11 @@ fn whether_the_next_backup_and_a_drill_fit_is_told() {
         assert_eq!(check(), ("ok".into(), "ok".into()));
         backup(9 << 20, 20 << 20);
         assert_eq!(check(), ("critical".into(), "warning".into()));
+        let (_, out, _) = bench.disk(&["--quiet"]);
+        assert!(
+            out.contains(&format!("CRITICAL: backup {repository}/r: needs about 10.8 MiB of 10.0 MiB")),
+            "{out}"
+        );
     });
 }
 
