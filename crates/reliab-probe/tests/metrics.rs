@@ -1,0 +1,121 @@
+//! Services whose metrics are read: both formats, resets, and what is none.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
+use reliab_common::fact;
+use reliab_common::state::State;
+use support::{Bench, answer, request, serve};
+
+const PROMETHEUS: &str = "Content-Type: text/plain; version=0.0.4\r\n";
+const OPEN_METRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
+
+/// A server whose metrics can be changed.
+fn metrics(headers: &'static str) -> (String, Arc<Mutex<String>>) {
+    let text = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&text);
+    let address = serve(move |mut stream| {
+        let head = request(&stream);
+        assert!(head.contains("accept: application/openmetrics-text;version=1.0.0"), "{head}");
+        let text = shared.lock().unwrap().clone();
+        let _ = stream.write_all(answer("200 OK", headers, &text).as_bytes());
+    });
+    (format!("http://{address}/metrics"), text)
+}
+
+fn exposition(good: u32, bad: u32, fast: u32, end: &str) -> String {
+    let all = good + bad;
+    format!(
+        "# TYPE http_requests_total counter\n\
+         http_requests_total{{handler=\"/\",code=\"200\"}} {good}\n\
+         http_requests_total{{handler=\"/\",code=\"503\"}} {bad}\n\
+         http_requests_total{{handler=\"/other\",code=\"500\"}} 77\n\
+         # TYPE http_request_duration_seconds histogram\n\
+         http_request_duration_seconds_bucket{{le=\"0.1\"}} {fast}\n\
+         http_request_duration_seconds_bucket{{le=\"1\"}} {all}\n\
+         http_request_duration_seconds_bucket{{le=\"+Inf\"}} {all}\n\
+         http_request_duration_seconds_sum 12.5\n\
+         http_request_duration_seconds_count {all}\n{end}"
+    )
+}
+
+fn service(url: &str) -> String {
+    format!(
+        "[[service]]\nname = \"checkout\"\nmetrics = \"{url}\"\nrequests = 'http_requests_total{{handler=\"/\"}}'\n"
+    )
+}
+
+#[test]
+fn a_service_is_counted_from_scrape_to_scrape_in_both_formats() {
+    for (headers, end) in [(PROMETHEUS, ""), (OPEN_METRICS, "# EOF\n")] {
+        let (url, text) = metrics(headers);
+        let (bench, config) = (Bench::new(), service(&url));
+        let scrape = |good, bad, fast| {
+            *text.lock().unwrap() = exposition(good, bad, fast, end);
+            let results = bench.results(&config);
+            let service = results.service("checkout").clone();
+            assert_eq!((results.exit, service["level"].as_str()), (0, Some("ok")), "{service}");
+            service
+        };
+        let first = scrape(1000, 10, 900);
+        assert_eq!(first["summary"], "first scrape: counting begins");
+        assert!(first["requests"].is_null());
+        let second = scrape(1080, 30, 950);
+        assert_eq!((second["requests"].as_f64(), second["errors"].as_f64()), (Some(100.0), Some(20.0)));
+        assert!((second["p50"].as_f64().unwrap() - 0.1).abs() < 1e-9, "{second}");
+        assert!((second["p95"].as_f64().unwrap() - 0.91).abs() < 1e-9, "{second}");
+        // Started anew: what is there counts whole.
+        let third = scrape(5, 1, 6);
+        assert_eq!((third["requests"].as_f64(), third["errors"].as_f64()), (Some(6.0), Some(1.0)));
+        let fourth = scrape(5, 1, 6);
+        assert_eq!((fourth["requests"].as_f64(), fourth["p95"].as_f64()), (Some(0.0), None));
+
+        let state = State::open(&bench.path("state")).unwrap();
+        let now = chrono::Utc::now();
+        let values = |figure: &str| -> Vec<f64> {
+            let since = now - chrono::TimeDelta::hours(1);
+            let points = fact::samples(&state, "service", "checkout", figure, since, now).unwrap();
+            points.into_iter().map(|point| point.value).collect()
+        };
+        assert_eq!(values("requests"), [100.0, 6.0, 0.0]);
+        assert_eq!(values("errors"), [20.0, 1.0, 0.0]);
+        assert_eq!(values("p99").len(), 2);
+    }
+}
+
+#[test]
+fn what_is_no_exposition_is_unknown_and_counts_nothing() {
+    let (url, text) = metrics(OPEN_METRICS);
+    let (bench, config) = (Bench::new(), service(&url));
+    let scrape = |content: &str| {
+        content.clone_into(&mut text.lock().unwrap());
+        let results = bench.results(&config);
+        (results.exit, results.service("checkout").clone())
+    };
+    let whole = exposition(10, 0, 5, "# EOF\n");
+    assert_eq!(scrape(&whole).0, 0);
+    for (content, problem) in [
+        ("<html>login</html>", "line 1: no name of a metric"),
+        (whole.trim_end_matches("# EOF\n"), "it ends without # EOF, so something is missing"),
+        ("up 1\n# EOF\n", "expected a series of http_requests_total, got none that fits"),
+    ] {
+        let (exit, service) = scrape(content);
+        assert_eq!((exit, service["level"].as_str()), (3, Some("unknown")));
+        assert!(service["summary"].as_str().unwrap().contains(problem), "{service}");
+    }
+    // What was read before still counts.
+    let (_, service) = scrape(&exposition(25, 0, 5, "# EOF\n"));
+    assert_eq!(service["requests"].as_f64(), Some(15.0));
+}
+
+#[test]
+fn a_scrape_that_fails_is_unknown() {
+    let config = service(&format!("http://127.0.0.1:{}/", support::free_port())) + "timeout = \"200ms\"\n";
+    let results = Bench::new().results(&config);
+    assert_eq!(results.exit, 3);
+    let summary = results.service("checkout")["summary"].as_str().unwrap().to_owned();
+    assert!(summary.contains("expected a connection, got connection refused"), "{summary}");
+}
