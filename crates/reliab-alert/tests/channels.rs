@@ -16,10 +16,8 @@ use clap::{Args as _, FromArgMatches as _};
 use receivers::{Answer, Bench, Got, Receiver, at, incident, message, python, refusing_port};
 use reliab_alert::message::{IncidentLine, Kind, Message};
 use reliab_alert::test_command;
-use reliab_common::app::{Global, Tool as _};
-use reliab_common::clock::SystemClock;
+use reliab_common::app::Tool as _;
 use reliab_common::exit::{Exit, Level};
-use reliab_common::session::Session;
 use reliab_common::ui::{Ui, UiOptions};
 use serde_json::{Value, json};
 
@@ -493,11 +491,7 @@ fn alert_test(bench: &Bench, channel: &str, json: bool) -> (anyhow::Result<Exit>
     let command = test_command::Args::augment_args(clap::Command::new("test"));
     let matches = command.try_get_matches_from(["test", channel]).unwrap();
     let args = test_command::Args::from_arg_matches(&matches).unwrap();
-    let global = Global { state_dir: Some(bench.state_dir()), json, ..Global::default() };
-    let (config, env) = (bench.config.clone(), bench.env.clone());
-    let errors = test_command::Args::ERRORS;
-    let session =
-        Session { name: "alert-test", errors, config, config_path: None, env, global, clock: SystemClock };
+    let session = bench.session(json);
     let mut ui = Ui::captured_with(UiOptions { json, ..UiOptions::default() });
     let result = args.run(&session, &mut ui);
     let (out, err) = ui.captured_output();

@@ -8,9 +8,15 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use receivers::{Answer, Bench, Receiver, incident, message, refusing_port};
+use reliab_alert::deliver::Deliverer;
 use reliab_alert::message::Kind;
+use reliab_alert::outbox::Point;
 use reliab_common::clock::Clock as _;
 use reliab_common::exit::Level;
+use reliab_common::lock::JobLock;
+use reliab_common::record::Recorder;
+use reliab_common::session::Job;
+use reliab_common::signal::Stop;
 use reliab_common::ui::Ui;
 use rusqlite::Connection;
 
@@ -80,8 +86,7 @@ fn a_short_wait_is_waited_for_within_the_run() {
     bench.limits.retry_within = Duration::from_secs(5);
     bench.owe("a", "k", &opened());
     let clock = reliab_common::clock::SystemClock;
-    let deliverer =
-        reliab_alert::deliver::Deliverer { clock: &clock, ..bench.deliverer(&bench.state, &|_| {}) };
+    let deliverer = Deliverer { clock: &clock, ..bench.deliverer(&bench.state, &|_| {}) };
     let delivered = deliverer.deliver(&mut Ui::captured()).unwrap();
     assert_eq!((delivered.delivered, delivered.failed), (1, 1));
     assert_eq!(receiver.keys(), ["k", "k"]);
@@ -267,6 +272,50 @@ fn a_message_that_another_deliverer_is_sending_is_left_to_it() {
     assert_eq!((second.delivered, second.failed), (0, 0));
     assert_eq!(first.join().unwrap().failed, 1);
     assert_eq!(receiver.keys(), ["k"]);
+}
+
+#[test]
+fn while_another_process_delivers_a_run_leaves_it_to_that() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.owe("a", "k", &opened());
+    let run = || {
+        let session = bench.session(false);
+        let (recorder, trouble) = Recorder::open(&bench.state_dir());
+        assert!(trouble.is_none());
+        let job = Job { session: &session, recorder: &recorder, stop: Stop::default() };
+        let mut ui = Ui::captured();
+        let delivered = reliab_alert::deliver::run(&job, &mut ui).unwrap();
+        assert_eq!(ui.captured_output(), (String::new(), String::new()));
+        delivered
+    };
+    let lock = JobLock::acquire(&bench.state_dir(), "deliver", &bench.clock).unwrap();
+    let delivered = run();
+    assert!(delivered.elsewhere && delivered.delivered == 0 && receiver.got().is_empty());
+    assert_eq!(delivered.facts.samples[0].value.to_bits(), 1f64.to_bits());
+    drop(lock);
+    let delivered = run();
+    assert!(!delivered.elsewhere && delivered.delivered == 1);
+    assert_eq!(receiver.keys(), ["k"]);
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_begins_nothing_more() {
+    let receiver = Receiver::willing();
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    for key in ["k1", "k2", "k3"] {
+        bench.owe("a", key, &opened());
+    }
+    let deliverer = bench.deliverer(&bench.state, &|_| {});
+    let stop = deliverer.stop.clone();
+    let reached = |point| {
+        if point == Point::Begun {
+            stop.request();
+        }
+    };
+    let deliverer = Deliverer { reached: &reached, ..deliverer };
+    assert_eq!(deliverer.deliver(&mut Ui::captured()).unwrap().delivered, 1);
+    assert_eq!(bench.states(), ["delivered", "owed", "owed"]);
 }
 
 #[test]

@@ -15,10 +15,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reliab_alert::deliver::{Delivered, Deliverer, Limits};
 use reliab_alert::message::{IncidentLine, Kind, Message};
 use reliab_alert::outbox::Point;
-use reliab_common::clock::{Clock, FixedClock};
+use reliab_common::app::Global;
+use reliab_common::clock::{Clock, FixedClock, SystemClock};
 use reliab_common::config::Config;
 use reliab_common::exit::Level;
+use reliab_common::failure::ErrorTable;
 use reliab_common::paths::Env;
+use reliab_common::session::Session;
 use reliab_common::signal::Stop;
 use reliab_common::state::{State, nanos};
 use reliab_common::ui::Ui;
@@ -319,6 +322,20 @@ impl Bench {
             limits: self.limits,
             stop: Stop::default(),
             reached,
+        }
+    }
+
+    /// What a command knows that runs here.
+    pub fn session(&self, json: bool) -> Session {
+        let global = Global { state_dir: Some(self.state_dir()), json, ..Global::default() };
+        Session {
+            name: "alert",
+            errors: &ErrorTable::COMMON,
+            config: self.config.clone(),
+            config_path: None,
+            env: self.env.clone(),
+            global,
+            clock: SystemClock,
         }
     }
 
