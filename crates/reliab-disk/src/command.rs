@@ -21,11 +21,11 @@ use crate::walk::WalkOptions;
 pub(crate) const NAME: &str = "disk";
 
 const EXAMPLES: &str = "  \
-  reliab disk                                every file system: room, inodes, read-only, the day it is full
-  reliab disk /srv --nagios                  one of them, in one line with performance data
-  reliab disk --quiet                        nothing, unless something is wrong; for cron
-  reliab disk --dirs /var --depth 2 --top 10 what takes the room in /var
-  reliab disk --sqlite data/app.db --quick-check   a SQLite file: size, free pages, and whether it is whole";
+  reliab disk                               every file system, and the day it is full
+  reliab disk --quiet                       nothing, unless something is wrong; for cron
+  reliab disk /srv --nagios                 one of them, in one line
+  reliab disk --dirs /var --depth 2         what takes the room in /var
+  reliab disk --sqlite app.db --quick-check   whether a SQLite file is whole";
 
 /// Check file systems, inodes, directories and database files, and forecast the day a disk is full.
 ///

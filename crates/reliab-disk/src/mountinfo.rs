@@ -243,7 +243,7 @@ mod tests {
         assert!(table.mounts.iter().any(|mount| mount.point == Path::new("/")));
     }
 
-    /// A field as the kernel writes it: seq_path(9) and mangle() escape these.
+    /// A field as the kernel writes it, which escapes these.
     fn escaped(field: &[u8]) -> Vec<u8> {
         let byte = |&byte: &u8| match byte {
             b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
