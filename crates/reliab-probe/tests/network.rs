@@ -145,3 +145,42 @@ fn names_are_resolved_by_the_system_and_the_time_is_told() {
     assert!((0.3..0.9).contains(&dns), "{phases}");
     assert!(phases["connect"].as_f64().unwrap() < 0.1);
 }
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    let resolver = dns::start("127.0.0.156:53").ip().to_string();
+    let answer = support::answer("200 OK", "", "ok");
+    let handle = move |mut stream: std::net::TcpStream| {
+        use std::io::Write as _;
+        support::request(&stream);
+        let _ = stream.write_all(answer.as_bytes());
+    };
+    // One address of the two refuses, whichever the resolver puts first.
+    for address in ["127.0.0.2:0", "127.0.0.3:0"] {
+        let port = serve_on(address, handle.clone()).port();
+        let run = with_resolver(&Bench::new(), &resolver, &[&format!("http://pair.test:{port}/")]);
+        assert_eq!(run.exit, 0, "{}{}", run.stdout, run.stderr);
+    }
+    let closed = format!("tcp://pair.test:{}", free_port());
+    let run = with_resolver(&Bench::new(), &resolver, &["--retries", "0", &closed]);
+    assert_eq!(run.exit, 2);
+    for address in ["127.0.0.2:", "127.0.0.3:"] {
+        assert!(run.stdout.contains(&format!("connection refused by {address}")), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn who_gets_no_thread_to_resolve_a_name_is_not_called_down() {
+    let (_socket, address) = dns::silent("127.0.0.157:53");
+    let bench = Bench::new();
+    let config: String = (0..70)
+        .map(|number| probe(&format!("p{number}"), "http", &format!("http://n{number}.test/"), ""))
+        .collect();
+    bench.write("reliab.toml", &config);
+    let run = with_resolver(&bench, &address.ip().to_string(), &["--json"]);
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let levels: Vec<_> = document["probes"].as_array().unwrap().iter().map(|probe| &probe["level"]).collect();
+    let count = |level: &str| levels.iter().filter(|&&found| found == level).count();
+    // The system's resolver blocks, and has 64 threads here.
+    assert_eq!((count("critical"), count("unknown")), (64, 6), "{levels:?}");
+}

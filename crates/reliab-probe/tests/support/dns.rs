@@ -69,6 +69,7 @@ fn answer(query: &[u8], tcp: bool) -> Vec<Vec<u8>> {
     let local = [[127, 0, 0, 1]];
     match label.to_ascii_lowercase().as_slice() {
         b"good" => vec![good(0x8180, &[[192, 0, 2, 7], [192, 0, 2, 8]])],
+        b"pair" => vec![good(0x8180, &[[127, 0, 0, 2], [127, 0, 0, 3]])],
         b"none" => vec![good(0x8180, &[])],
         b"nx" => vec![good(0x8183, &[])],
         b"fail" => vec![good(0x8182, &[])],
