@@ -88,16 +88,26 @@ fn print_json(selected: &Selected, manifest: Manifest<'_>, ui: &mut Ui) -> Exit 
 fn long(found: &ManifestEntry) -> String {
     let meta = &found.entry.meta;
     let (user, group) = found.page.names.of(meta);
-    let owner = |name: &str, number: u32| if name.is_empty() { number.to_string() } else { name.to_owned() };
     let size = match &found.entry.kind {
         Kind::Char(_, major, minor) | Kind::Block(_, major, minor) => format!("{major},{minor}"),
         _ => found.entry.size().to_string(),
     };
     let shown_time = if terminal::columns().is_some() { terminal::time } else { clock::local };
     let time = time_of(meta.mtime).map_or_else(|| meta.mtime.seconds.to_string(), shown_time);
+    let is_terminal = terminal::columns().is_some();
+    let owner = |name, number| owner(name, number, is_terminal);
     let columns = Columns { owner: owner(user, meta.uid), group: owner(group, meta.gid), size, time };
     let kind = kind_letter(&found.entry.kind);
-    format!("{kind}{} {}", mode_letters(meta.mode), columns.line(terminal::columns().is_some()))
+    format!("{kind}{} {}", mode_letters(meta.mode), columns.line(is_terminal))
+}
+
+/// The name of an owner, or the number of one that has none.
+fn owner(name: &str, number: u32, is_terminal: bool) -> String {
+    match name {
+        "" => number.to_string(),
+        name if is_terminal => terminal::quoted_text(name),
+        name => name.to_owned(),
+    }
 }
 
 /// What is told of an entry between its mode and its path.
@@ -171,6 +181,14 @@ mod tests {
         // Type and mode take eleven more.
         assert_eq!(11 + columns.line(true).len(), 53);
         assert_eq!(columns.line(false), "root     root        123456789 2026-01-31 12:00:00 ");
+    }
+
+    #[test]
+    fn names_of_owners_cannot_command_a_terminal() {
+        assert_eq!(owner("", 1000, true), "1000");
+        assert_eq!(owner("ann", 1000, true), "ann");
+        assert_eq!(owner("evil\u{1b}[2J", 1000, true), "$'evil\\033[2J'");
+        assert_eq!(owner("evil\u{1b}[2J", 1000, false), "evil\u{1b}[2J");
     }
 
     #[test]

@@ -169,9 +169,12 @@ const NARROWING: Narrowing<'_> = Narrowing { drop: &[3, 5], shorten: &[(7, 16), 
 fn rows_of(stored: &StoredSnapshot) -> Vec<[String; 8]> {
     let snapshot = &stored.snapshot;
     let (paths, tags) = (&snapshot.paths, &snapshot.tags);
-    let nth = |list: &[String], number: usize| list.get(number).cloned().unwrap_or_default();
+    let nth = |list: &[String], number: usize| {
+        list.get(number).map_or_else(String::new, |text| terminal::quoted_text(text))
+    };
     let mut rows: Vec<[String; 8]> = vec![row(stored)];
     rows[0][1] = terminal::time(snapshot.time);
+    rows[0][2] = terminal::quoted_text(&snapshot.host);
     rows.resize_with(paths.len().max(tags.len()).max(1), Default::default);
     for (number, row) in rows.iter_mut().enumerate() {
         row[6] = nth(tags, number);
@@ -205,7 +208,7 @@ mod tests {
         let text = |text: &str| text.to_owned();
         let snapshot = Snapshot {
             time: chrono::Utc::now(),
-            host: text("database-primary.example.org"),
+            host: text("database-\u{1b}primary.example.org"),
             user: text("root"),
             program: text("reliab"),
             paths: vec![text("/srv/app/data/uploads/of/customers"), text("/etc")],
@@ -217,14 +220,17 @@ mod tests {
         };
         let rows = rows_of(&StoredSnapshot { id: ObjectId::of(b"a snapshot"), snapshot });
         assert_eq!(rows.len(), 3);
-        let lines = table_within(
-            ["ID", "TIME", "HOST", ">FILES", ">SIZE", ">ADDED", "TAGS", "PATHS"],
-            &rows,
-            80,
-            &NARROWING,
-        );
+        let head = ["ID", "TIME", "HOST", ">FILES", ">SIZE", ">ADDED", "TAGS", "PATHS"];
+        let whole = table(head, &rows);
+        assert!(whole.iter().any(|line| line.chars().count() > 80), "nothing is to be cut: {whole:#?}");
+        let lines = table_within(head, &rows, 80, &NARROWING);
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
-        assert!(lines[1].ends_with("…f/customers") || lines[1].ends_with("customers"), "{lines:#?}");
-        assert!(lines[2].ends_with("/etc"), "{lines:#?}");
+        let ends = ["TAGS    PATHS", "…ghtly  …ds/of/customers", "…grade  /etc", "kept"];
+        let fits = lines.iter().zip(ends).all(|(line, end)| line.ends_with(end));
+        assert!(fits && lines.len() == ends.len(), "{lines:#?}");
+        // The counts have given way, the size and the end of the host's name have not.
+        assert!(lines[0].contains("HOST") && !lines[0].contains("FILES"), "{lines:#?}");
+        assert!(lines[1].contains("512.0 GiB") && lines[1].contains('…'), "{lines:#?}");
+        assert!(!lines.concat().contains('\u{1b}'), "{lines:#?}");
     }
 }

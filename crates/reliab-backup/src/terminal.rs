@@ -37,6 +37,11 @@ pub(crate) fn quoted(name: &[u8]) -> Vec<u8> {
     quoted
 }
 
+/// The same for a text.
+pub(crate) fn quoted_text(text: &str) -> String {
+    String::from_utf8_lossy(&quoted(text.as_bytes())).into_owned()
+}
+
 fn quote(c: char, quoted: &mut Vec<u8>) {
     let mut bytes = [0; 4];
     let bytes = c.encode_utf8(&mut bytes).as_bytes();

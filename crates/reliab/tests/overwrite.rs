@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use reliab_testkit::generator::Generator;
 use reliab_testkit::judge::rsync_differences;
 use reliab_testkit::tree::{Scratch, set_mode};
 
@@ -122,4 +123,44 @@ fn a_named_source_on_another_file_system_inside_a_source_is_backed_up() {
     assert!(Command::new("umount").arg(&inner).status().unwrap().success());
     assert!(backup.status.success() && restored.status.success());
     assert_eq!(fs::read_to_string(place.join("out/data/inner/file")).unwrap(), "on another file system");
+}
+
+#[test]
+fn a_full_target_holds_whole_files_alone_and_never_completes_it() {
+    let scratch = Scratch::new().unwrap();
+    let place = scratch.path();
+    let out = place.join("out");
+    fs::create_dir_all(place.join("data")).unwrap();
+    fs::create_dir(&out).unwrap();
+    let mut generator = Generator::new(11);
+    for number in 0..40 {
+        let len = if number % 8 == 7 { 900_000 } else { 90_000 };
+        fs::write(place.join(format!("data/{number:02}")), generator.bytes(len)).unwrap();
+    }
+    succeed(place, &["backup", "data", "--quiet"]);
+    let mount =
+        |options: &str| Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&out).output();
+    if !mount("size=2m").is_ok_and(|output| output.status.success()) {
+        // Only root may mount.
+        return;
+    }
+    let full = reliab(place, &["restore", "--target", "out", "--quiet"]);
+    let files = fs::read_dir(out.join("data")).unwrap().map(|file| file.unwrap().path());
+    let half: Vec<_> = files
+        .filter(|path| {
+            fs::read(path).unwrap() != fs::read(place.join("data").join(path.file_name().unwrap())).unwrap()
+        })
+        .collect();
+    let roomy = mount("remount,size=20m").unwrap();
+    let completed = reliab(place, &["restore", "--target", "out", "--overwrite", "never", "--quiet"]);
+    let differences = rsync_differences(&place.join("data"), &out.join("data"));
+    assert!(Command::new("umount").arg(&out).status().unwrap().success());
+    assert_eq!(full.status.code(), Some(1), "{}", String::from_utf8_lossy(&full.stderr));
+    assert_eq!(half, Vec::<std::path::PathBuf>::new());
+    assert!(
+        roomy.status.success() && completed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&completed.stderr)
+    );
+    assert!(differences.iter().all(|line| line.contains("d..t")), "{differences:#?}");
 }

@@ -46,6 +46,10 @@ fn lines_fit_80_columns_and_names_are_quoted_on_a_terminal_alone() {
         eprintln!("skipped: there is no script(1)");
         return;
     };
+    // Too long for the terminal, so it was cut, and is not where nothing has to fit.
+    assert!(snapshots.contains('…'), "{snapshots}");
+    let whole = String::from_utf8(piped(place, &["snapshots"])).unwrap();
+    assert!(whole.contains(host) && whole.contains(tags[3]) && !whole.contains('…'), "{whole}");
     let mut told = vec![snapshots];
     for args in ["ls", "ls -l latest:data", "find 'evil*'", "diff latest latest"] {
         told.push(on_terminal(place, args).unwrap());
