@@ -7,13 +7,17 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const NAMESPACE: &str = "RELIAB_TEST_NAMESPACE";
+const FOLDER: &str = "RELIAB_TEST_FOLDER";
 
 /// Runs the body of the test `name` where its mounts are seen by nobody else and end with it. Needs root.
 pub fn alone(name: &str, body: impl FnOnce(&Bench)) {
     if std::env::var_os(NAMESPACE).is_some_and(|value| value == name) {
-        body(&Bench::new());
+        let folder = std::env::var_os(FOLDER).unwrap().into();
+        body(&Bench { folder, _own: None });
         return;
     }
+    // Removed out here, where nothing is mounted in it.
+    let bench = Bench::new();
     assert!(is_root(), "{name} mounts file systems: run it as root");
     need("unshare", "util-linux");
     let output = Command::new("unshare")
@@ -21,6 +25,7 @@ pub fn alone(name: &str, body: impl FnOnce(&Bench)) {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(NAMESPACE, name)
+        .env(FOLDER, &bench.folder)
         .output()
         .unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -52,17 +57,19 @@ pub fn run(program: &str, args: &[&str]) -> String {
 
 /// A scratch folder in which the program is run.
 pub struct Bench {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    _own: Option<tempfile::TempDir>,
 }
 
 impl Bench {
     pub fn new() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("reliab-disk-").tempdir().unwrap() }
+        let own = tempfile::Builder::new().prefix("reliab-disk-").tempdir().unwrap();
+        Self { folder: own.path().to_owned(), _own: Some(own) }
     }
 
     /// A path in the folder.
     pub fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.folder.join(path)
     }
 
     /// The same as text.
@@ -110,8 +117,8 @@ impl Bench {
     /// The program, not yet run.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reliab-disk"));
-        command.args(args).current_dir(self.folder.path());
-        command.env("RELIAB_STATE_DIR", self.path("state")).env("HOME", self.folder.path());
+        command.args(args).current_dir(&self.folder);
+        command.env("RELIAB_STATE_DIR", self.path("state")).env("HOME", &self.folder);
         command
     }
 
