@@ -214,6 +214,26 @@ fn what_another_incident_explains_is_not_told_by_itself() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn a_full_disk_that_is_acknowledged_silenced_or_old_hides_no_failed_backup() {
+    let check = |quiet: &dyn Fn(&History), at: i64, expected: usize| {
+        let mut config = config(&["disk * is warning", "job * is failed"]);
+        config.alert.remind = Some(Duration::ZERO);
+        let history = History::new(&config);
+        history.evaluate(start());
+        history.check(minute(1), "disk", "/", CRITICAL);
+        assert_eq!(history.evaluate(minute(1)).len(), 1);
+        quiet(&history);
+        history.check(minute(at), "disk", "/", CRITICAL);
+        history.run(minute(at), "backup", 1, "failed: no space", CRITICAL);
+        assert_eq!(history.evaluate(minute(at)).len(), expected);
+    };
+    check(&|_| {}, 10, 0);
+    check(&|_| {}, 24 * 60 + 1, 1);
+    check(&|history| assert!(store::acknowledge(&history.state, 1, "anna").unwrap()), 10, 1);
+    check(&|history| assert_eq!(silence::add(&history.state, &silence("disk *", 0, 60)).unwrap(), 1), 10, 1);
+}
+
 fn silence(matching: &str, from: i64, until: i64) -> Silence {
     let (since, until) = (minute(from), minute(until));
     let (reason, by) = ("moving".to_owned(), "anna".to_owned());

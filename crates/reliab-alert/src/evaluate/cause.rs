@@ -10,6 +10,9 @@ use crate::rule::builtin;
 /// After its cause is over an incident has this long to go, too, before it is told.
 pub(super) const GRACE: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 
+/// Nothing that begins so long after an incident is usually explained by it.
+const FRESH: chrono::TimeDelta = chrono::TimeDelta::days(1);
+
 /// Attaches each pending or open incident to the one that explains it, and frees those whose cause is over.
 pub(super) fn attach(world: &mut World, input: &Input<'_>) {
     let mut causes: BTreeMap<i64, i64> = BTreeMap::new();
@@ -20,8 +23,8 @@ pub(super) fn attach(world: &mut World, input: &Input<'_>) {
         let effect = &world.incidents[effect];
         let Some(rule) = input.rules.named(&effect.rule) else { continue };
         let cause = active.iter().map(|&at| &world.incidents[at]).find(|cause| {
-            let explained = builtin::named(&rule.because, &cause.rule, &cause.subject)
-                || builtin::explains(&cause.subject, cause.level, &effect.subject);
+            let explained =
+                builtin::named(&rule.because, &cause.rule, &cause.subject) || usually(cause, effect, input);
             explained && cause.subject != effect.subject && !leads_to(&causes, cause.id, effect.id)
         });
         if let Some(cause) = cause {
@@ -32,6 +35,15 @@ pub(super) fn attach(world: &mut World, input: &Input<'_>) {
         let cause = causes.get(&world.incidents[at].id).copied();
         change(&mut world.incidents[at], cause, input);
     }
+}
+
+/// Whether it usually explains the other. What nobody is reminded of any more explains nothing: a backup that fails
+/// must not hide for weeks behind a full disk that somebody acknowledged.
+fn usually(cause: &Incident, effect: &Incident, input: &Input<'_>) -> bool {
+    builtin::explains(&cause.subject, cause.level, &effect.subject)
+        && effect.began - cause.began < FRESH
+        && cause.acknowledged.is_none()
+        && input.quiet.over(&cause.rule, &cause.subject, input.now).is_none()
 }
 
 /// Whether the chain of causes from `from` on meets `to`.
