@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use clap::{Args, FromArgMatches};
 use serde::Serialize;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::exit::{Ending, Exit};
 use crate::failure::{ErrorTable, Failure};
+use crate::paths::{self, Env};
+use crate::rhythm;
 use crate::session::Session;
+use crate::state::{State, StateError};
 use crate::ui::{Ui, UiOptions};
 
 /// Options that every command has.
@@ -104,6 +108,9 @@ pub fn run_act<E: Ending>(
     let result = act(&mut ui);
     ui.progress().finish();
     let end = result.unwrap_or_else(|error| tell(name, errors, &error, &mut ui));
+    if let Err(error) = note_scheduled(name, end, global) {
+        ui.warn(format_args!("this run will be missed: {}", crate::failure::plain(&error)));
+    }
     match ui.finish() {
         Ok(()) => ExitCode::from(end.code()),
         Err(error) => {
@@ -111,6 +118,20 @@ pub fn run_act<E: Ending>(
             ExitCode::from(end.worst(E::failed(Exit::Failed)).code())
         }
     }
+}
+
+/// Notes that a job of `[schedule]` did its work, also one whose tool records no runs.
+fn note_scheduled<E: Ending>(name: &str, end: E, global: &Global) -> Result<(), StateError> {
+    let env = Env::of_process();
+    let Some(job) = env.var(rhythm::VARIABLE).and_then(|name| name.to_str()) else { return Ok(()) };
+    // Without a folder for the state, the tool itself has said so.
+    let Ok(folder) = paths::state_dir(global.state_dir.as_deref(), &env) else { return Ok(()) };
+    if rhythm::is_good(end.name()) {
+        // `alert-check` is the tool `alert`.
+        let tool = name.split('-').next().unwrap_or(name);
+        rhythm::note(&State::open(&folder)?, job, tool, SystemClock.now())?;
+    }
+    Ok(())
 }
 
 /// Tells why a command line cannot be understood, or shows the help that was asked for.

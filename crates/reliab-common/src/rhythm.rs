@@ -45,6 +45,8 @@ pub struct Verdict {
     pub level: Level,
     /// One line for people.
     pub summary: String,
+    /// Whether the job ever did its work.
+    pub ran: bool,
 }
 
 /// Says whether a job is overdue on a machine that has been up for the time `up`.
@@ -76,7 +78,7 @@ pub fn judge(job: &ScheduledJob, seen: &Seen, now: DateTime<Utc>, up: Duration) 
         let ended = ended.unwrap_or("not ended");
         summary.push_str(&format!("; the last try, {} ago, has {ended}", rough(since(begun))));
     }
-    Verdict { level: if is_late { Level::Critical } else { Level::Ok }, summary }
+    Verdict { level: if is_late { Level::Critical } else { Level::Ok }, summary, ran: seen.good.is_some() }
 }
 
 /// Looks at every job of `schedule` and stores what changed, in one transaction.
@@ -100,7 +102,7 @@ pub fn look(
         at: now,
         level: verdict.level,
         summary: verdict.summary,
-        detail: json!({ "configuration": config }),
+        detail: json!({ "configuration": config, "ran": verdict.ran }),
     };
     state.write(|db| {
         let mut checks = Vec::new();
@@ -113,7 +115,7 @@ pub fn look(
         }
         for gone in stored.iter().filter(|stored| left(&stored.check, schedule, config.as_deref())) {
             let summary = "no longer scheduled".to_owned();
-            checks.push(result(&gone.check.target, Verdict { level: Level::Ok, summary }));
+            checks.push(result(&gone.check.target, Verdict { level: Level::Ok, summary, ran: true }));
             db.execute("DELETE FROM cursor WHERE name = ?1", [cursor(&gone.check.target)])?;
         }
         fact::store_all(db, None, &Facts { checks, samples: Vec::new() })
@@ -122,7 +124,8 @@ pub fn look(
 
 fn is_news(known: &StoredCheck, verdict: &Verdict, now: DateTime<Utc>) -> bool {
     let age = now - known.check.at;
-    known.check.level != verdict.level || age >= REPEAT || age < -CLOCK_ERROR
+    let first = verdict.ran && known.check.detail.get("ran") == Some(&json!(false));
+    known.check.level != verdict.level || first || age >= REPEAT || age < -CLOCK_ERROR
 }
 
 /// Whether an alarm is about a job that this very configuration no longer has; another file's jobs are its own.
@@ -137,15 +140,38 @@ pub fn seen(db: &Connection, schedule: &Schedule, name: &str, now: DateTime<Utc>
     let since = scheduled_since(db, name, job, now)?;
     let tool = job.tool(name);
     let alone = schedule.iter().filter(|(name, job)| job.tool(name) == tool).count() == 1;
-    let of_job = "started <= ?1 AND (schedule = ?2 OR (tool = ?3 AND ?4 AND schedule IS NULL))";
+    let of_job = "started <= ?1 AND tool = ?3 AND (schedule = ?2 OR (?4 AND schedule IS NULL))";
     let known = params![nanos(now + CLOCK_ERROR), name, tool, alone];
-    let good = format!(
+    let sql = format!(
         "SELECT max(started) FROM run WHERE {of_job} AND outcome NOT IN ('failed', 'usage', 'locked')"
     );
-    let good = db.query_row(&good, known, |row| row.get::<_, Option<i64>>(0))?.map(time);
+    let recorded = db.query_row(&sql, known, |row| row.get::<_, Option<i64>>(0))?.map(time);
+    let good = recorded.max(noted(db, name, &tool)?.filter(|&at| at <= now + CLOCK_ERROR));
     let latest = format!("SELECT started, outcome FROM run WHERE {of_job} ORDER BY started DESC LIMIT 1");
     let latest = db.query_row(&latest, known, |row| Ok((time(row.get(0)?), row.get(1)?))).optional()?;
     Ok(Seen { since, good, latest })
+}
+
+/// Whether a run that ended so did its work.
+pub fn is_good(outcome: &str) -> bool {
+    !matches!(outcome, "failed" | "usage" | "locked" | "unknown")
+}
+
+/// Notes that a tool did its work for a job; not every tool records its runs.
+pub fn note(state: &State, job: &str, tool: &str, at: DateTime<Utc>) -> Result<(), StateError> {
+    state.set_cursor(&noted_as(job, tool), &nanos(at).to_string())
+}
+
+/// When [`note`] last noted the job.
+fn noted(db: &Connection, job: &str, tool: &str) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let sql = "SELECT value FROM cursor WHERE name = ?1";
+    let noted: Option<String> = db.query_row(sql, [noted_as(job, tool)], |row| row.get(0)).optional()?;
+    Ok(noted.and_then(|at| at.parse().ok()).map(time))
+}
+
+/// The tool belongs to it: alerts that are evaluated after a backup must not count as that backup.
+fn noted_as(job: &str, tool: &str) -> String {
+    format!("ran-{job}-{tool}")
 }
 
 /// Since when the job is scheduled in its present rhythm.
@@ -307,6 +333,30 @@ mod tests {
         bench.run("verify", None, Exit::Done);
         let found = bench.after(TimeDelta::hours(8));
         assert_eq!((found[0].1, found[1].1), (Level::Critical, Level::Ok));
+    }
+
+    #[test]
+    fn what_another_tool_did_for_a_job_does_not_count() {
+        let bench = bench("[backup]\nat = \"02:30\"");
+        bench.after(TimeDelta::zero());
+        bench.clock.advance(TimeDelta::hours(30));
+        bench.run("backup", Some("backup"), Exit::Failed);
+        bench.run("alert", Some("backup"), Exit::Done);
+        note(bench.state(), "backup", "alert", bench.clock.now()).unwrap();
+        assert_eq!(bench.after(TimeDelta::zero())[0].1, Level::Critical);
+    }
+
+    #[test]
+    fn a_job_whose_tool_records_no_runs_is_noted() {
+        let bench = bench("[metrics]\nevery = \"1m\"\ncommand = [\"status\"]");
+        bench.after(TimeDelta::zero());
+        bench.clock.advance(TimeDelta::minutes(9));
+        note(bench.state(), "metrics", "alert", bench.clock.now()).unwrap();
+        note(bench.state(), "metrics", "status", bench.clock.now()).unwrap();
+        let well = said("metrics", Level::Ok, "last ran 60 s ago, expected every 60 s");
+        assert_eq!(bench.after(TimeDelta::minutes(1)), [well]);
+        assert_eq!(bench.after(TimeDelta::minutes(6))[0].1, Level::Critical);
+        assert!(is_good("critical") && is_good("partial") && !is_good("failed") && !is_good("unknown"));
     }
 
     #[test]

@@ -1,31 +1,32 @@
-//! The front door: a table from command to tool.
+//! The front door: one command line for all tools.
 
+mod after;
 mod completions;
+mod config_command;
+mod doctor;
+mod heartbeat;
+mod install;
 mod man;
+mod systemd;
+mod table;
 
 use std::process::ExitCode;
 
 use clap::{Args, FromArgMatches, Subcommand};
-use reliab_common::app::{Global, refuse};
-use reliab_common::exit::{Exit, JOB_EXIT_HELP};
-use reliab_common::ui::Ui;
+use reliab_common::app::Global;
+use reliab_common::exit::{CHECK_EXIT_HELP, JOB_EXIT_HELP};
 
-/// Every command, in the order of the help.
-#[derive(Debug, Subcommand)]
-enum Command {
-    #[command(flatten)]
-    Backup(reliab_backup::Command),
-    Completions(completions::Args),
-    Man(man::Args),
-}
+use after::After;
+use table::Command;
 
 /// The whole command line, built from the tools' own argument types.
 fn command() -> clap::Command {
-    let front = Global::augment_args(clap::Command::new("reliab"));
+    let front = After::augment_args(Global::augment_args(clap::Command::new("reliab")));
+    let checks = CHECK_EXIT_HELP.trim_start_matches("Exit codes:");
     Command::augment_subcommands(front)
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Backups that are proven restorable, for services on machines their team looks after")
-        .after_help(JOB_EXIT_HELP)
+        .about("Backups that are proven restorable, and checks that tell, for services on machines their team looks after")
+        .after_help(format!("{JOB_EXIT_HELP}\n\nExit codes of probe, disk, status, doctor and alert check:{checks}"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .max_term_width(100)
@@ -40,25 +41,21 @@ fn named() -> String {
 }
 
 fn main() -> ExitCode {
-    let parsed = command()
-        .try_get_matches()
-        .and_then(|matches| Ok((Global::from_arg_matches(&matches)?, Command::from_arg_matches(&matches)?)));
+    let parsed = command().try_get_matches().and_then(|matches| {
+        let (global, after) = (Global::from_arg_matches(&matches)?, After::from_arg_matches(&matches)?);
+        let after = after.wanted(&matches);
+        Ok((global, after, Command::from_arg_matches(&matches)?))
+    });
     match parsed {
-        Ok((global, Command::Backup(command))) => reliab_backup::run_command(command, &global),
-        Ok((global, Command::Completions(args))) => told(args.run(&mut Ui::new(global.ui()))),
-        Ok((global, Command::Man(args))) => told(args.run(&mut Ui::new(global.ui()))),
-        Err(error) => refuse::<Exit>(&named(), &error),
-    }
-}
-
-/// The exit of a command that only writes; a failure is told.
-fn told(result: std::io::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            Ui::new(reliab_common::ui::UiOptions::default()).error(error);
-            ExitCode::FAILURE
+        Ok((global, after, command)) => {
+            let evaluates = after && command.records();
+            let exit = command.run(&global);
+            if evaluates {
+                after::evaluate(&global);
+            }
+            exit
         }
+        Err(error) => table::refused(&named(), &error),
     }
 }
 

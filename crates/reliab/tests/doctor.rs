@@ -1,0 +1,284 @@
+//! `reliab doctor` finds what is wrong, one thing at a time, and says what to do.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "the support module is shared by tests that use different parts of it")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Output;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use support::Bench;
+
+const CONFIG: &str =
+    "[backup]\nsources = [\"data\"]\nrepository = \"/proc/self/fd\"\n[schedule.backup]\nat = \"02:30\"\n";
+
+/// A well timer and service, as `systemctl show --timestamp=unix` prints them.
+const WELL: &str = "Id=reliab-backup.timer\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\
+    NextElapseUSecRealtime=@4102444800\nNextElapseUSecMonotonic=infinity\nResult=success\nInactiveExitTimestamp=@1764000000\n\n\
+    Id=reliab-backup.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=static\nResult=success\n\
+    InactiveExitTimestamp=@1764000000\n";
+
+/// A bench on which a fake systemd says `shown` of the units, and the clock is kept right.
+fn bench(config: &str, shown: &str) -> Bench {
+    let bench = Bench::new();
+    bench.write("reliab.toml", config);
+    bench.write("data/file", "x");
+    bench.write("shown", shown);
+    let script = "case \"$*\" in *is-system-running) echo running;; *show*) cat shown;; esac";
+    fake(&bench, "systemctl", script);
+    fake(&bench, "timedatectl", "echo yes");
+    fake(&bench, "crontab", "exit 1");
+    bench
+}
+
+fn fake(bench: &Bench, name: &str, script: &str) {
+    bench.write(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(bench.path(&format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn doctor(bench: &Bench, args: &[&str]) -> Output {
+    let args = [&["doctor"], args].concat();
+    bench
+        .command(&args)
+        .env("PATH", format!("{}:/usr/bin:/bin", bench.path("bin").display()))
+        .output()
+        .unwrap()
+}
+
+/// What is found of a subject: level, text and step.
+fn found(bench: &Bench, subject: &str) -> (String, String, String) {
+    let output = doctor(bench, &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema"], "reliab.doctor.v1");
+    let of = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let findings = report["findings"].as_array().unwrap();
+    let worst = |finding: &&Value| i32::from(of(finding, "level") != "ok");
+    let of_subject = findings.iter().filter(|finding| of(finding, "subject") == subject);
+    let finding = of_subject.max_by_key(worst).unwrap_or_else(|| panic!("{subject} is not in {report:#}"));
+    (of(finding, "level"), of(finding, "text"), of(finding, "do"))
+}
+
+#[track_caller]
+fn check(bench: &Bench, subject: &str, level: &str, text: &str, step: &str) {
+    let found = found(bench, subject);
+    assert_eq!(found.0, level, "{found:?}");
+    assert!(found.1.contains(text), "{found:?}");
+    assert!(found.2.contains(step), "{found:?}");
+}
+
+#[test]
+fn timers_that_will_not_start_their_job_are_found() {
+    let with = |from: &str, to: &str| bench(CONFIG, &WELL.replacen(from, to, 1));
+    check(&with("", ""), "timer backup", "ok", "next start in", "");
+    let disabled = with("UnitFileState=enabled", "UnitFileState=disabled");
+    check(
+        &disabled,
+        "timer backup",
+        "critical",
+        "it is disabled",
+        "systemctl enable --now reliab-backup.timer",
+    );
+    let stopped = with("ActiveState=active", "ActiveState=inactive");
+    check(&stopped, "timer backup", "critical", "it is inactive", "systemctl start reliab-backup.timer");
+    let endless = with("NextElapseUSecRealtime=@4102444800", "NextElapseUSecRealtime=");
+    check(
+        &endless,
+        "timer backup",
+        "critical",
+        "NextElapse=infinity",
+        "systemctl restart reliab-backup.timer",
+    );
+    let absent = with("LoadState=loaded", "LoadState=not-found");
+    check(&absent, "timer backup", "critical", "there is none", "reliab install");
+}
+
+#[test]
+fn a_job_that_hangs_and_one_that_failed_are_found() {
+    let hung = bench(CONFIG, &WELL.replace("ActiveState=inactive", "ActiveState=activating"));
+    check(
+        &hung,
+        "service backup",
+        "critical",
+        "it has run for",
+        "systemctl kill --signal=KILL reliab-backup.service",
+    );
+    let failed = WELL
+        .replace("ActiveState=inactive", "ActiveState=failed")
+        .replace("static\nResult=success", "static\nResult=timeout");
+    check(
+        &bench(CONFIG, &failed),
+        "service backup",
+        "warning",
+        "(timeout)",
+        "journalctl -u reliab-backup.service",
+    );
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let running = WELL.replace("ActiveState=inactive", "ActiveState=activating");
+    let running = bench(CONFIG, &running.replace("@1764000000", &format!("@{now}")));
+    let report = doctor(&running, &["--json"]);
+    assert!(!String::from_utf8_lossy(&report.stdout).contains("service backup"));
+}
+
+#[test]
+fn without_systemd_a_line_in_the_crontab_will_do() {
+    let bench = bench(CONFIG, WELL);
+    fake(&bench, "systemctl", "echo offline; exit 1");
+    check(&bench, "timer backup", "critical", "there is none", "reliab install --crontab");
+    fake(&bench, "crontab", "echo '30 2 * * * cd / && RELIAB_SCHEDULE=backup reliab backup'");
+    check(&bench, "timer backup", "ok", "a line in the crontab", "");
+}
+
+#[test]
+fn a_configuration_with_an_unknown_key_is_found_and_all_else_is_looked_at() {
+    let bench = bench("[backup]\nsource = [\"data\"]\n", WELL);
+    check(
+        &bench,
+        "configuration",
+        "critical",
+        "reliab.toml:2:1: unknown key `source`",
+        "reliab config check",
+    );
+    check(&bench, "clock", "ok", "", "");
+    let absent = doctor(&bench, &["--config", "absent.toml"]);
+    assert_eq!(absent.status.code(), Some(2));
+}
+
+#[test]
+fn a_command_that_reliab_would_refuse_is_found() {
+    let config = "[schedule.nightly]\ncommand = [\"backup\", \"--compresion\", \"3\"]\nat = \"02:30\"\n";
+    check(
+        &bench(config, WELL),
+        "job nightly",
+        "critical",
+        "unexpected argument '--compresion'",
+        "reliab install",
+    );
+}
+
+#[test]
+fn a_state_that_cannot_be_written_or_is_damaged_is_found() {
+    let bench = bench(CONFIG, WELL);
+    check(&bench, "state", "ok", "state.db, ", "");
+    let folder = bench.path("../state");
+    fs::write(folder.join("state.db"), "not a database, and longer than any header of one ".repeat(9))
+        .unwrap();
+    check(&bench, "state", "critical", "cannot use the state file", "check owner, mode and free space");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "").unwrap();
+    check(&bench, "state", "critical", "cannot make the state file", "check owner, mode and free space");
+}
+
+#[test]
+fn a_clock_that_is_far_off_is_found() {
+    let bench = bench(CONFIG, WELL);
+    let ahead = SystemTime::now() + Duration::from_secs(40 * 86_400);
+    fs::File::options().write(true).open(bench.path("reliab.toml")).unwrap().set_modified(ahead).unwrap();
+    check(&bench, "clock", "critical", "the configuration is from ", "set the clock");
+    fs::File::options()
+        .write(true)
+        .open(bench.path("reliab.toml"))
+        .unwrap()
+        .set_modified(SystemTime::now())
+        .unwrap();
+    fake(&bench, "timedatectl", "echo no");
+    check(&bench, "clock", "warning", "not kept right", "timedatectl set-ntp true");
+    assert!(bench.run(&["backup", "--repo", "backups"]).status.success());
+    let database = bench.path("../state/state.db");
+    let moved = std::process::Command::new("sqlite3")
+        .arg(database)
+        .arg("UPDATE run SET started = started + 86400000000000 * 30")
+        .status()
+        .expect("sqlite3 is in the package sqlite3");
+    assert!(moved.success());
+    check(&bench, "clock", "critical", "the last recorded run is from", "set the clock");
+}
+
+#[test]
+fn a_repository_on_the_disk_of_its_source_is_found() {
+    let same = bench(&CONFIG.replace("/proc/self/fd", "backups"), WELL);
+    check(&same, "repository", "warning", "on the same disk as its source", "another disk or machine");
+    check(&bench(CONFIG, WELL), "repository", "ok", "on a disk of its own", "");
+    let gone = bench(&CONFIG.replace("[\"data\"]", "[\"absent\"]"), WELL);
+    check(&gone, "repository", "critical", "absent is not there", "mend `sources`");
+}
+
+#[test]
+fn secrets_that_others_can_read_are_found_and_not_shown() {
+    let config = "[channel.ops]\ntype = \"slack\"\nurl = { file = \"slack-url\" }\n";
+    let bench = bench(config, WELL);
+    let subject = "secret channel.ops.url";
+    check(&bench, subject, "critical", "slack-url: No such file", "chmod 600");
+    bench.write("slack-url", "https://hooks.example.org/planted\n");
+    let mode = |mode| fs::set_permissions(bench.path("slack-url"), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    check(&bench, subject, "critical", "can be read by everybody (mode 644)", "chmod 600");
+    mode(0o640);
+    check(&bench, subject, "warning", "can be read by its group (mode 640)", "chmod 600");
+    mode(0o600);
+    check(&bench, subject, "ok", "slack-url", "");
+    let all = doctor(&bench, &[]);
+    assert!(!String::from_utf8_lossy(&all.stdout).contains("planted"));
+}
+
+#[test]
+fn a_channel_that_never_delivered_is_found() {
+    let bench = bench("[channel.ops]\ntype = \"console\"\n", WELL);
+    check(&bench, "channel ops", "warning", "it never delivered anything", "reliab alert test ops");
+    let put = |sql: &str| {
+        let done =
+            std::process::Command::new("sqlite3").arg(bench.path("../state/state.db")).arg(sql).status();
+        assert!(done.expect("sqlite3 is in the package sqlite3").success());
+    };
+    let now = "CAST(strftime('%s') AS INTEGER) * 1000000000";
+    put(&format!(
+        "INSERT INTO notification (channel, kind, key, message, owed, due, state, ended)
+         VALUES ('ops', 'test', 'a', '{{}}', {now}, {now}, 'delivered', {now})"
+    ));
+    check(&bench, "channel ops", "ok", "last delivered", "");
+    put(&format!(
+        "INSERT INTO notification (channel, kind, key, message, owed, due, state, error)
+         VALUES ('ops', 'opened', 'b', '{{}}', {now} - 3600000000000, {now}, 'owed', 'connection refused')"
+    ));
+    check(
+        &bench,
+        "channel ops",
+        "critical",
+        "has waited for 60 min: connection refused",
+        "reliab alert test ops",
+    );
+    check(&self::bench("", WELL), "channels", "warning", "alerts reach nobody", "reliab alert test");
+}
+
+#[test]
+fn the_worst_finding_is_the_exit_code_and_quiet_shows_no_good_news() {
+    let bench = bench(&format!("{CONFIG}[channel.ops]\ntype = \"console\"\n"), WELL);
+    let all = doctor(&bench, &[]);
+    assert_eq!(all.status.code(), Some(1), "{}", String::from_utf8_lossy(&all.stdout));
+    assert!(String::from_utf8_lossy(&all.stdout).contains("ok        timer backup: next start in"));
+    let quiet = doctor(&bench, &["--quiet"]);
+    let quiet = String::from_utf8_lossy(&quiet.stdout).into_owned();
+    assert_eq!(
+        quiet,
+        "WARNING   channel ops: it never delivered anything\n          \
+         -> try it, and see that it arrives: reliab alert test ops\n"
+    );
+    let line = doctor(&bench, &["--nagios"]);
+    let line = String::from_utf8_lossy(&line.stdout).into_owned();
+    assert_eq!(line, "DOCTOR WARNING - channel ops: it never delivered anything | findings=1\n");
+    assert_eq!(doctor(&bench, &["--nonsense"]).status.code(), Some(3));
+}
+
+/// A folder in which nobody may make files, root included.
+#[test]
+fn a_folder_that_may_not_be_written_is_found() {
+    let bench = bench(CONFIG, WELL);
+    symlink("/proc/sys/kernel", bench.path("sealed")).unwrap();
+    let output = bench.command(&["doctor", "--json", "--state-dir", "sealed"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("cannot make the state file sealed/state.db"), "{said}");
+}

@@ -1,0 +1,270 @@
+//! `reliab install`: units that systemd itself finds good, a crontab, and nothing of others touched.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "the support module is shared by tests that use different parts of it")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use support::Bench;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../backup")
+}
+
+/// A bench with the shipped configuration as `etc/reliab.toml`.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.write("etc/reliab.toml", &fs::read_to_string(shipped().join("reliab.toml")).unwrap());
+    bench
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Puts a program into the bench's `bin`; it writes its arguments into `calls` first.
+fn fake(bench: &Bench, name: &str, script: &str) {
+    let calls = bench.path("calls");
+    bench.write(
+        &format!("bin/{name}"),
+        &format!("#!/bin/sh\necho \"{name} $*\" >>{}\n{script}\n", calls.display()),
+    );
+    fs::set_permissions(bench.path(&format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn with_fakes(bench: &Bench, args: &[&str]) -> Output {
+    bench
+        .command(args)
+        .env("PATH", format!("{}:/usr/bin:/bin", bench.path("bin").display()))
+        .output()
+        .unwrap()
+}
+
+fn calls(bench: &Bench) -> String {
+    let calls = fs::read_to_string(bench.path("calls")).unwrap_or_default();
+    drop(fs::remove_file(bench.path("calls")));
+    calls
+}
+
+#[test]
+fn shipped_units_and_crontab_are_those_that_install_writes() {
+    let bench = bench();
+    let program = "/usr/local/bin/reliab";
+    let here = bench.path("etc").display().to_string();
+    let install = |more: &[&str]| {
+        let args = [&["install", "--config", "etc/reliab.toml", "--program", program], more].concat();
+        text(&bench.run(&args)).replace(&here, "/etc/reliab")
+    };
+    install(&["--dir", "units"]);
+    let folder = shipped().join("units");
+    let names = |folder: &Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    if std::env::var_os("RELIAB_GOLDEN").is_some_and(|value| value == "write") {
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).unwrap();
+        for name in names(&bench.path("units")) {
+            let unit = fs::read_to_string(bench.path("units").join(&name)).unwrap();
+            fs::write(folder.join(&name), unit.replace(&here, "/etc/reliab")).unwrap();
+        }
+        fs::write(shipped().join("crontab"), install(&["--crontab", "--print"])).unwrap();
+    }
+    assert_eq!(names(&folder), names(&bench.path("units")));
+    for name in names(&folder) {
+        let made = fs::read_to_string(bench.path("units").join(&name)).unwrap().replace(&here, "/etc/reliab");
+        assert_eq!(made, fs::read_to_string(folder.join(&name)).unwrap(), "{}", name.display());
+    }
+    let crontab = fs::read_to_string(shipped().join("crontab")).unwrap();
+    assert_eq!(install(&["--crontab", "--print"]), crontab);
+}
+
+/// systemd as the judge: units are valid, and expose little.
+#[test]
+fn systemd_finds_the_units_good() {
+    let bench = bench();
+    let installed = bench.run(&["install", "--config", "etc/reliab.toml", "--dir", "units"]);
+    assert!(installed.status.success());
+    let units: Vec<PathBuf> =
+        fs::read_dir(bench.path("units")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(units.len(), 16);
+    let analyze = |args: &[&str], units: &[PathBuf]| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(args).args(units).env("LC_ALL", "C");
+        command.output().expect("systemd-analyze is in the package systemd")
+    };
+    let verified = analyze(&["verify"], &units);
+    let said = String::from_utf8_lossy(&verified.stderr);
+    let about_ours: Vec<&str> = said.lines().filter(|line| line.contains("reliab-")).collect();
+    assert!(verified.status.success() && about_ours.is_empty(), "{said}");
+    let services: Vec<_> =
+        units.iter().filter(|unit| unit.extension().is_some_and(|e| e == "service")).collect();
+    for service in services {
+        let report = analyze(&["security", "--offline=yes", "--no-pager"], &[service.clone()]);
+        let report = String::from_utf8_lossy(&report.stdout).into_owned();
+        let overall = report.lines().find(|line| line.contains("Overall exposure level")).unwrap();
+        let exposure: f64 = overall.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+        assert!(exposure < 3.0, "{overall}");
+    }
+}
+
+/// What systemd mounts again, read-only or not at all, would look like a broken disk.
+#[test]
+fn the_disk_check_sees_the_mounts_of_the_machine() {
+    let bench = bench();
+    assert!(bench.run(&["install", "--config", "etc/reliab.toml", "--dir", "units"]).status.success());
+    let unit = fs::read_to_string(bench.path("units/reliab-disk.service")).unwrap();
+    assert!(unit.contains("\nProtectSystem=no\nProtectHome=no\n"), "{unit}");
+    for hides in [
+        "PrivateTmp=yes",
+        "ReadOnlyPaths",
+        "ReadWritePaths",
+        "InaccessiblePaths",
+        "TemporaryFileSystem",
+        "RootDirectory",
+    ] {
+        assert!(!unit.contains(hides), "{hides} in\n{unit}");
+    }
+}
+
+#[test]
+fn files_of_others_are_never_replaced() {
+    let bench = bench();
+    bench.write("units/reliab-probe.timer", "[Timer]\nOnCalendar=daily\n");
+    let refused = bench.run(&["install", "--config", "etc/reliab.toml", "--dir", "units"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("reliab did not write units/reliab-probe.timer"), "{said}");
+    assert_eq!(fs::read_dir(bench.path("units")).unwrap().count(), 1);
+}
+
+#[test]
+fn timers_are_started_changed_and_stopped() {
+    let bench = Bench::new();
+    fake(&bench, "systemctl", "case \"$*\" in *is-system-running) echo running;; esac");
+    let config = |jobs: &str| bench.write("reliab.toml", jobs);
+    let install = |args: &[&str]| text(&with_fakes(&bench, args));
+    config("[schedule.backup]\nat = \"02:30\"\n[schedule.disk]\nevery = \"5m\"\n");
+    let shown = install(&["install", "--user", "--dry-run"]);
+    assert_eq!(shown.matches("would write").count(), 4, "{shown}");
+    calls(&bench);
+    install(&["install", "--user"]);
+    let both = "reliab-backup.timer reliab-disk.timer";
+    let expected = format!(
+        "systemctl --user is-system-running\nsystemctl --user daemon-reload\nsystemctl --user enable --now {both}\n"
+    );
+    assert_eq!(calls(&bench), expected);
+    config("[schedule.backup]\nat = \"03:30\"\n");
+    let shown = install(&["install", "--user"]);
+    assert!(shown.contains("replaced home/.config/systemd/user/reliab-backup.timer"), "{shown}");
+    assert!(shown.contains("removed home/.config/systemd/user/reliab-disk.timer"), "{shown}");
+    let called = calls(&bench);
+    for expected in [
+        "disable --now reliab-disk.timer\n",
+        "enable --now reliab-backup.timer\n",
+        "restart reliab-backup.timer\n",
+    ] {
+        assert!(called.contains(expected), "{called}");
+    }
+    install(&["install", "--user", "--remove"]);
+    assert!(calls(&bench).contains("disable --now reliab-backup.timer\n"));
+    assert_eq!(fs::read_dir(bench.path("home/.config/systemd/user")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_crontab_keeps_what_others_wrote() {
+    let bench = Bench::new();
+    let table = bench.path("table");
+    let script = format!(
+        "case $1 in -l) cat {0} 2>/dev/null || {{ echo 'no crontab for me' >&2; exit 1; }};; -) cat >{0};; esac",
+        table.display()
+    );
+    fake(&bench, "crontab", &script);
+    bench.write(
+        "reliab.toml",
+        "[schedule.verify]\ncommand = [\"verify\", \"--sample\", \"5%\"]\nat = \"Sun 04:00\"\n",
+    );
+    text(&with_fakes(&bench, &["install", "--crontab"]));
+    let first = fs::read_to_string(&table).unwrap();
+    let line = first.lines().nth(1).unwrap();
+    assert!(line.starts_with("0 4 * * 0 cd ") && line.ends_with(" verify --sample 5\\%"), "{line}");
+    fs::write(&table, format!("MAILTO=me\n{first}1 1 * * * true\n")).unwrap();
+    bench.write("reliab.toml", "[schedule.backup]\nevery = \"6h\"\n");
+    text(&with_fakes(&bench, &["install", "--crontab"]));
+    let second = fs::read_to_string(&table).unwrap();
+    assert!(
+        second.starts_with("MAILTO=me\n# BEGIN reliab") && second.ends_with("# END reliab\n1 1 * * * true\n")
+    );
+    assert!(second.contains("\n0 */6 * * * cd ") && !second.contains("verify"), "{second}");
+    text(&with_fakes(&bench, &["install", "--crontab", "--remove"]));
+    assert_eq!(fs::read_to_string(&table).unwrap(), "MAILTO=me\n1 1 * * * true\n");
+}
+
+/// The line that cron would give to the shell does the job.
+#[test]
+fn a_line_of_the_crontab_runs() {
+    let bench = Bench::new();
+    bench.write("data/a file", "x");
+    let config = "[backup]\nsources = [\"data\"]\n[schedule.nightly]\ncommand = [\"backup\", \"--tag\", \"it's 5%\"]\nat = \"02:30\"\n";
+    bench.write("reliab.toml", config);
+    let printed = text(&bench.run(&["install", "--crontab", "--print"]));
+    let line = printed.lines().nth(1).unwrap().strip_prefix("30 2 * * * ").unwrap().replace("\\%", "%");
+    let state = bench.path("state");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &line]).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin");
+    shell.env("RELIAB_STATE_DIR", &state).env("RELIAB_CACHE_DIR", bench.path("cache"));
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.is_empty(), "cron would send a mail each night");
+    let listed = text(&bench.run(&["snapshots", "--tag", "it's 5%", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1);
+    let status = text(&bench.run(&["status", "--json", "--state-dir", state.to_str().unwrap()]));
+    assert!(status.contains("last ran 0 s ago, expected every 24 h"), "{status}");
+}
+
+#[test]
+fn secrets_are_handed_over_by_systemd() {
+    let bench = Bench::new();
+    let config =
+        "[channel.ops]\ntype = \"slack\"\nurl = { file = \"slack-url\" }\n[schedule.probe]\nevery = \"1m\"\n";
+    bench.write("reliab.toml", config);
+    let printed = text(&bench.run(&["install", "--print"]));
+    let expected = format!("\nLoadCredential=slack-url:{}\n", bench.path("slack-url").display());
+    assert!(printed.contains(&expected), "{printed}");
+}
+
+#[test]
+fn what_cannot_be_scheduled_is_refused_by_name() {
+    let bench = Bench::new();
+    let check = |config: &str, args: &[&str], expected: &str| {
+        bench.write("reliab.toml", config);
+        let output = bench.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    let print = &["install", "--print"][..];
+    check("", print, "nothing is scheduled");
+    check(
+        "[schedule.backup]\nevery = \"45m\"\n",
+        print,
+        "[schedule.backup]: timers cannot start a job every 45 min",
+    );
+    check(
+        "[schedule.bakcup]\nevery = \"1h\"\n",
+        print,
+        "[schedule.bakcup]: `reliab bakcup`: unrecognized subcommand",
+    );
+    check("[schedule.\"a b\"]\ncommand = [\"disk\"]\nevery = \"1h\"\n", print, "can be a timer's");
+    let cron = &["install", "--crontab", "--print"][..];
+    check("[schedule.probe]\nevery = \"10s\"\n", cron, "its shortest step is a minute");
+}
