@@ -202,7 +202,7 @@ impl Comparison<'_> {
                 }
             }
             Err(errno) if self.privileged || entry.xattrs.iter().any(is_checked) => {
-                differences.push(format!("its extended attributes cannot be read: {}", plain(errno)))
+                differences.push(format!("its extended attributes cannot be read: {}", plain(errno)));
             }
             // Nothing to compare, and others may keep what they have to themselves.
             Err(_) => {}

@@ -481,6 +481,16 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_that_is_refused_is_told_and_a_broken_disk_is_an_error() {
+        let mut refused = Refused::new();
+        assert!(taken("owner", Ok(()), &mut refused).unwrap());
+        assert!(!taken("owner", Err(Errno::PERM), &mut refused).unwrap());
+        assert_eq!(refused, vec![(b"owner".to_vec(), Errno::PERM)]);
+        assert!(taken("mode", Err(Errno::IO), &mut refused).is_err());
+        assert_eq!(Mode::from_raw_mode(0o6755).difference(SET_ID), Mode::from_raw_mode(0o755));
+    }
+
+    #[test]
     fn what_only_root_may_set_is_noted_for_others() {
         let folder = tempfile::tempdir().unwrap();
         let target = Target { privileged: false, ..Target::open(folder.path(), true).unwrap() };
