@@ -108,7 +108,7 @@ fn systemd_finds_the_units_good() {
     let services: Vec<_> =
         units.iter().filter(|unit| unit.extension().is_some_and(|e| e == "service")).collect();
     for service in services {
-        let report = analyze(&["security", "--offline=yes", "--no-pager"], &[service.clone()]);
+        let report = analyze(&["security", "--offline=yes", "--no-pager"], std::slice::from_ref(service));
         let report = String::from_utf8_lossy(&report.stdout).into_owned();
         let overall = report.lines().find(|line| line.contains("Overall exposure level")).unwrap();
         let exposure: f64 = overall.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
