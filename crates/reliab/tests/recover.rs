@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "recover/full.rs"]
+mod full;
 #[path = "recover/lab.rs"]
 mod lab;
 
@@ -261,6 +263,24 @@ fn a_file_that_came_out_short_never_gets_its_name() {
         let lost = BTreeSet::from(["data/other/5".to_owned()]);
         assert_eq!(outcome.lost(), lost, "{}", outcome.stderr);
         lab.is_restored("out", &lost, "short");
+    }
+}
+
+#[test]
+fn damage_and_another_failure_are_both_told_and_damage_has_the_last_word() {
+    let lab = Lab::new(0);
+    let blob = lab.needed("bundle");
+    let mut lost = lab.users_of(|other| other.id == blob.id);
+    lost.insert("data/other/5".to_owned());
+    for shell in SHELLS {
+        after_tar(&lab, shell, "[ ! -f data/other/5 ] || echo short >data/other/5");
+        while_flipped(blob, || {
+            let outcome = lab.run(shell, &["restore", "--keep-going", "out"]);
+            assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+            assert_eq!(outcome.lost(), lost, "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("and there were the errors above"), "{}", outcome.stderr);
+            lab.is_restored("out", &lost, "damaged, and short");
+        });
     }
 }
 

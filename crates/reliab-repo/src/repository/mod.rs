@@ -21,6 +21,7 @@ pub const README: &str = include_str!("README.txt");
 
 const CONFIG: &str = "repository.json";
 const CONFIG_LIMIT: u64 = 64 * 1024;
+const TEXT_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// An open repository.
 pub struct Repository {
@@ -42,6 +43,8 @@ impl Repository {
     pub fn open_or_create(storage: Arc<dyn Storage>, now: DateTime<Utc>) -> Result<Self> {
         if read_config(storage.as_ref())?.is_none() {
             create(storage.as_ref(), now)?;
+        } else {
+            refresh_texts(storage.as_ref())?;
         }
         Self::open(storage)
     }
@@ -118,6 +121,35 @@ fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
     let id = format!("{:016x}{:016x}", random(), random());
     let chunker = ChunkerConfig { min: 1 << 20, average: 2 << 20, max: 4 << 20, seed: random() };
     storage.put(CONFIG, &encode_config(&Config { id, created: now, chunker }))
+}
+
+/// Replaces the script and the README that an older version has put there, or that are damaged or gone: who needs them
+/// has nothing else. Those of a newer version stay.
+fn refresh_texts(storage: &dyn Storage) -> Result<()> {
+    let script = stored_text(storage, "recover.sh");
+    if script.as_deref().and_then(edition) > edition(RECOVER_SH.as_bytes()) {
+        return Ok(());
+    }
+    // The script comes last: as long as it is the old one, a run that was cut off here does the rest.
+    if stored_text(storage, "README").as_deref() != Some(README.as_bytes()) {
+        storage.put("README", README.as_bytes())?;
+    }
+    if script.as_deref() != Some(RECOVER_SH.as_bytes()) {
+        storage.put("recover.sh", RECOVER_SH.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// `None` where it cannot be read, be it gone, damaged or much too long: then it is of no use to anybody.
+fn stored_text(storage: &dyn Storage, key: &str) -> Option<Vec<u8>> {
+    storage.get(key, TEXT_LIMIT).ok()
+}
+
+/// The number in the line `# recover.sh, edition N` near the top of a script; the first scripts have none.
+fn edition(script: &[u8]) -> Option<u32> {
+    let lines = script.split(|&byte| byte == b'\n').take(8);
+    let number = lines.filter_map(|line| line.strip_prefix(b"# recover.sh, edition ")).next()?;
+    std::str::from_utf8(number).ok()?.trim_end().parse().ok()
 }
 
 /// What a creation that was cut off may have left.

@@ -1,5 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
+# recover.sh, edition 2
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -14,8 +15,17 @@
 # What damage costs. A pack whose SHA-256 is not its name is damaged somewhere. Each frame in it has a checksum of its
 # own, so of such a pack the frames that zstd accepts are used, and only the files of the others are lost.
 #
-# Nothing appears in TARGET under its name before it is whole: all is written into a folder `recover-unfinished.N`
-# there, the lengths are compared, then what stands at the top of that is renamed into TARGET.
+# Nothing appears in TARGET under its name before it is whole: all is written into `recover-unfinished.N/tree` there, the
+# lengths are compared, then what stands at the top of that is renamed into TARGET. What this script notes for itself is
+# in `recover-unfinished.N/notes`, where nothing from the repository is extracted: parts of the notes are run as shell.
+#
+# Whom it trusts. Not the repository: who can write there must not be able to run commands as who restores, or to write
+# outside of TARGET. So tar gets no header that was not compared with the manifest first (see `inspect`), and what the
+# manifest says is quoted wherever a shell reads it.
+#
+# How it knows that all is well. A disk may be full, and then what is noted is lost as well. So nothing is taken to be
+# fine because no note says otherwise: two files stand in the notes as long as nothing failed (`ok` and `written`), each
+# time that notes were written it is tried whether there still is room (`settled`), and files are counted.
 #
 # The parts of this text, in order:
 #   arguments and tools     awk library     reading the repository (checksums, index, blobs)     snapshots
@@ -46,7 +56,8 @@ as `ls` shows it.
 
   -r, --repo DIR    the repository; else the folder that recover.sh stands in
   --keep-going      restore all that is not damaged, list what is lost
-  --no-check        do not compare checksums of whole packs first (faster)
+  --no-check        do not compare checksums of whole packs first (faster);
+                    those of snapshots are compared all the same
   -h, --help        this text
 
 Examples:
@@ -59,9 +70,12 @@ Examples:
 Run it as root to get owners, device nodes and all attributes back.
 If something that you want is damaged, nothing is written, and you are told
 what would be lost; --keep-going then restores everything else.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 4 something is missing or damaged.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 4 something in the repository is
+missing or damaged (also if something else failed as well).
 END
 }
+
+# The edition goes up with each change, by one: `reliab backup` replaces a script whose number is not higher than its own.
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -88,14 +102,59 @@ tell() {
 # For what goes wrong inside a pipe: remembered in a file, so that the end of the run can tell. What follows from an
 # unreadable blob is not worth a word: it is found out which one, and all begins anew (see `carefully`).
 fail() {
-	[ ! -f "$W/unreadable" ] || return 0
-	printf '%s\n' "$*" >>"$W/failed"
+	all_read || return 0
+	rm -f "$W/ok"
 	say "recover.sh: $*"
+}
+
+# What is remembered in files is remembered by removing them: a full disk allows that.
+unreadable() { rm -f "$W/readable"; }
+all_read() { [ -f "$W/readable" ]; }
+
+# For notes that could not be written. Where this runs in a part of a pipe, `settled` ends the run.
+no_room() {
+	rm -f "$W/written"
+	die 1 "cannot write notes to
+  $W
+(is there room?)"
+}
+
+# settled [BYTES]: ends the run if notes may not have been written. Not every awk tells that. But where it lacked room for
+# a few KiB, there is none for 128 now. (The bytes are random because a file system may compress others to nothing.)
+settled() {
+	[ -f "$W/written" ] || die 1 "something that this needs failed (see above)"
+	head -c "${1:-131072}" /dev/urandom 2>/dev/null >"$W/room" || no_room
+	[ "$(wc -c <"$W/room")" -eq "${1:-131072}" ] || no_room
+	rm -f "$W/room"
+}
+
+# awk, where it fails by itself: our programs end with 0, or with 3 to 5, or by a signal such as from `| head`.
+# shellcheck disable=SC2032 # what xargs runs need not
+awk() {
+	command awk "$@"
+	set -- $?
+	case $1 in
+	1 | 2) [ -z "$W" ] || rm -f "$W/written" ;;
+	esac
+	return "$1"
+}
+# note FILE: writes a file of notes from standard input; empty FILE...: makes such files empty.
+note() { cat >"$W/$1" || no_room; }
+empty() {
+	for file; do
+		# (A failing redirection of `:` would end the shell with code 2.)
+		printf '' >"$W/$file" || no_room
+	done
+}
+# scribe PROGRAM...: an awk that writes notes.
+scribe() {
+	awk "$@" || no_room
+	settled
 }
 
 ############################################################################################ arguments and tools
 
-REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' SHA=''
+REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' TREE='' DAMAGED=0 SHA=''
 left=$#
 while [ "$left" -gt 0 ]; do
 	arg=$1
@@ -128,7 +187,7 @@ while [ "$left" -gt 0 ]; do
 done
 
 tools() {
-	for tool in awk zstd sort sed dd head tail tr fold find xargs; do
+	for tool in awk zstd sort sed dd head tail tr fold od find xargs; do
 		command -v "$tool" >/dev/null || die 1 "$tool is not installed; install it, then run this again"
 	done
 	if command -v sha256sum >/dev/null; then
@@ -175,19 +234,27 @@ workspace() {
 	trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
 	(umask 077 && mkdir "$1") || die 1 "cannot write to ${1%/*}"
 	W=$1
-	mkdir "$W/b"
-	: >"$W/bad"
-	: >"$W/checked"
-	: >"$W/tried"
 	export W
-	printf 'abcdefgh' >"$W/probe"
+	mkdir "$W/b" || no_room
+	empty ok written readable bad checked tried
+	printf 'abcdefgh' | note probe
+	settled
 	DD_BYTES=0
 	[ "$(dd if="$W/probe" bs=4 iflag=skip_bytes,count_bytes skip=3 count=2 2>/dev/null)" = de ] && DD_BYTES=1
 	check_config
 }
 
+# temporary: a folder for notes, for what does not restore.
+temporary() { workspace "${TMPDIR:-/tmp}/recover-tmp.$(number_of_run)"; }
+# A number that nobody can guess.
+number_of_run() {
+	number=$(od -An -N8 -tx1 /dev/urandom | tr -cd '0-9a-f')
+	echo "${number:-$$}"
+}
+
 check_config() {
-	if [ "$CHECK" = 1 ]; then
+	[ ! -e "$REPO/repository.json" ] || [ -r "$REPO/repository.json" ] || no_access read "$REPO/repository.json"
+	if [ -n "$SHA" ]; then
 		config=$(config_state)
 		[ "$config" = good ] || say "recover.sh: repository.json is $config; it is not needed to restore"
 	fi
@@ -201,6 +268,8 @@ check_config() {
 
 cleanup() {
 	[ -z "$W" ] || rm -rf "$W"
+	[ -z "$STAGE" ] || rm -rf "$STAGE"/s[0-9]* "$STAGE/copy"
+	[ -z "$TREE" ] || rmdir "$TREE" 2>/dev/null
 	if [ -n "$STAGE" ] && [ -d "$STAGE" ] && ! rmdir "$STAGE" 2>/dev/null; then
 		say "what was written so far, not all of it whole, is in $STAGE"
 	fi
@@ -256,16 +325,17 @@ function flush_batch(file) {
 
 ############################################################################################ reading the repository
 
-# Reads names relative to the repository, one a line; prints those whose content does not match the name.
+# Reads names relative to the repository, one a line; prints those whose content does not match the name. (Where the
+# tool says nothing of a file, or there is no room for what it says, that does not match.)
 mismatched() {
-	cat >"$W/names"
+	note names
 	[ -s "$W/names" ] || return 0
 	# shellcheck disable=SC2086 # SHA may hold options
 	# shellcheck disable=SC2094 # it is only read
 	(cd -P "$REPO" && xargs $SHA) <"$W/names" 2>/dev/null | awk '
 		!second { order[++n] = $0; next }
 		{ file = $2; sub(/^\*/, "", file); parts = split(file, part, "/"); if ($1 == part[parts]) good[file] = 1 }
-		END { for (i = 1; i <= n; i++) if (!(order[i] in good)) print order[i] }' "$W/names" second=1 -
+		END { for (i = 1; i <= n; i++) if (!(order[i] in good)) print order[i] }' "$W/names" second=1 - || no_room
 }
 
 # without FILE1 FILE2: the lines of FILE2 that are not in FILE1.
@@ -278,7 +348,7 @@ config_state() {
 	}
 	want=$(sed -n 's/.*,"sha256":"\([0-9a-f]*\)"}$/\1/p' "$REPO/repository.json" | tr -d '\0')
 	# shellcheck disable=SC2086 # SHA may hold options
-	got=$(awk '{ i = index($0, ",\"sha256\":\""); printf "%s", substr($0, 1, i - 1); exit }' \
+	got=$(command awk '{ i = index($0, ",\"sha256\":\""); printf "%s", substr($0, 1, i - 1); exit }' \
 		"$REPO/repository.json" | $SHA)
 	if [ -n "$want" ] && [ "$want" = "${got%% *}" ]; then echo good; else echo damaged; fi
 }
@@ -299,32 +369,39 @@ names_in() {
 # $W/index: "pack ID SIZE", then the lines of its table; $W/packs: the packs that are there.
 read_index() {
 	say "reading the index"
-	names_in packs >"$W/packs"
-	names_in index >"$W/index.names"
+	names_in packs | note packs
+	names_in index | note index.names
+	settled
 	refuse_unreadable "$W/packs"
 	refuse_unreadable "$W/index.names"
-	: >"$W/index.bad"
-	if [ "$CHECK" = 1 ]; then mismatched <"$W/index.names" >"$W/index.bad"; fi
-	: >"$W/index"
-	without "$W/index.bad" "$W/index.names" >"$W/index.good"
+	empty index index.bad
+	if [ "$CHECK" = 1 ]; then mismatched <"$W/index.names" | note index.bad; fi
+	without "$W/index.bad" "$W/index.names" | note index.good
+	settled
 	if [ -s "$W/index.good" ] &&
 		! { (cd -P "$REPO" && xargs cat) <"$W/index.good" | zstd -dcq >"$W/index"; } 2>/dev/null; then
-		# One of them does not decompress: find out which.
-		: >"$W/index"
+		# One of them does not decompress: find out which. (Or there is no room for what they say.)
+		settled 1048576
+		empty index
 		while read -r name; do
 			if zstd -dcq <"$REPO/$name" >"$W/one" 2>/dev/null; then
-				cat "$W/one" >>"$W/index"
+				cat "$W/one" >>"$W/index" || no_room
 			else
-				printf '%s\n' "$name" >>"$W/index.bad"
+				settled 1048576
+				printf '%s\n' "$name" >>"$W/index.bad" || no_room
 			fi
 		done <"$W/index.good"
 	fi
+	settled
 	tell "damaged, but not needed (packs have tables of their own)" "$W/index.bad"
 	awk '!second { if ($1 == "pack") known["packs/" substr($2, 1, 2) "/" $2] = 1; next } !($0 in known)' \
-		"$W/index" second=1 "$W/packs" >"$W/orphans"
+		"$W/index" second=1 "$W/packs" | note orphans
+	settled
+	empty tableless
 	while read -r name; do
-		read_table "$name" || printf '%s\n' "$name"
-	done <"$W/orphans" >"$W/tableless"
+		read_table "$name" || printf '%s\n' "$name" >>"$W/tableless" || no_room
+	done <"$W/orphans"
+	settled
 	tell "damaged (no index names what is in it, and its table cannot be read)" "$W/tableless"
 	compare_sizes
 }
@@ -333,13 +410,14 @@ read_index() {
 # a frame does would else pass for good, with --no-check.)
 compare_sizes() {
 	[ -s "$W/packs" ] || return 0
-	(cd -P "$REPO" && xargs ls -lnL) <"$W/packs" | awk '{ print $NF, $5 }' >"$W/sizes"
-	awk '!second { size[$1] = $2; next }
+	(cd -P "$REPO" && xargs ls -lnL) <"$W/packs" | awk '{ print $NF, $5 }' | note sizes
+	# shellcheck disable=SC2016 # these are awk's
+	scribe '!second { size[$1] = $2; next }
 		$1 == "pack" && $3 > 0 {
 			name = "packs/" substr($2, 1, 2) "/" $2
 			if ((name in size) && size[name] != $3 && !told[name]++) print name
-		}' "$W/sizes" second=1 "$W/index" >"$W/bad"
-	cp "$W/bad" "$W/checked"
+		}' "$W/sizes" second=1 "$W/index" >"$W/bad" || no_room
+	cp "$W/bad" "$W/checked" || no_room
 	tell "damaged (not as long as it was; what zstd accepts of it is used)" "$W/bad"
 }
 
@@ -361,11 +439,11 @@ read_table() {
 	*[!0-9a-f]*) return 1 ;;
 	esac
 	length=$((0x$end))
-	tail -c $((length + 15)) "$REPO/$1" | head -c "$length" | tr -d '\0' >"$W/table"
-	awk 'NF != 4 || length($2) != 64 || $3 ~ /[^0-9]/ || $4 ~ /[^0-9]/ { bad = 1 } END { exit bad || !NR }' "$W/table" ||
+	tail -c $((length + 15)) "$REPO/$1" | head -c "$length" | tr -d '\0' | note table
+	awk 'NF != 4 || length($2) != 64 || $3 ~ /[^0-9]/ || $4 ~ /[^0-9]/ { bad = 1 } END { if (bad || !NR) exit 5 }' "$W/table" ||
 		return 1
-	printf 'pack %s 0\n' "${1##*/}" >>"$W/index"
-	cat "$W/table" >>"$W/index"
+	printf 'pack %s 0\n' "${1##*/}" >>"$W/index" || no_room
+	cat "$W/table" >>"$W/index" || no_room
 }
 
 # locate WANTED FOUND: for lines "NUMBER BLOB-ID" finds "NUMBER PACK OFFSET LENGTH UNCOMPRESSED", in the same order.
@@ -378,7 +456,7 @@ locate() {
 		[ -s "$W/untried" ] || break
 		try_frames
 	done
-	sort -u "$W/gone" >"$W/gone.sorted"
+	sort -u "$W/gone" | note gone.sorted
 	tell "missing" "$W/gone.sorted"
 }
 
@@ -386,7 +464,10 @@ locate() {
 #   untried   "PACK OFFSET LENGTH UNCOMPRESSED BLOB-ID" of frames in damaged packs that may hold what is lost
 #   gone      packs that held what is lost, and are not there
 look_up() {
-	WANTED=$1 FOUND=$2 awk "$AWKLIB"'
+	export WANTED FOUND
+	WANTED=$1 FOUND=$2
+	# shellcheck disable=SC2016 # these are awk's
+	scribe "$AWKLIB"'
 	function note_place(id, at, where) {
 		if (state == "good") { if (!(id in place)) place[id] = where }
 		else if (!(at in tried)) { untried[id] = untried[id] where " " id "\n"; tried[at] = 0 }
@@ -424,19 +505,21 @@ look_up() {
 				if (b in gone) print "packs/" gone[b] > (W "/gone")
 			}
 		}
-	}' "$W/index" || exit 4
+	}' "$W/index"
 }
 
 # Checks the packs of FOUND that have not been; true if that found damage.
 check_packs() {
 	awk '!second { done[$0] = 1; next }
-		{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$1" >"$W/unchecked"
+		{ name = "packs/" $2 } !(name in done) { done[name] = 1; print name }' "$W/checked" second=1 "$1" | note unchecked
+	settled
 	[ -s "$W/unchecked" ] || return 1
 	count=$(awk 'END { print NR }' "$W/unchecked")
 	[ "$count" -lt 3 ] || say "checking $count packs (--no-check leaves that out)"
-	cat "$W/unchecked" >>"$W/checked"
-	mismatched <"$W/unchecked" | without "$W/bad" - >"$W/new.bad"
-	cat "$W/new.bad" >>"$W/bad"
+	cat "$W/unchecked" >>"$W/checked" || no_room
+	mismatched <"$W/unchecked" | without "$W/bad" - | note new.bad
+	cat "$W/new.bad" >>"$W/bad" || no_room
+	settled
 	tell "damaged (what zstd accepts of it is used)" "$W/new.bad"
 	[ -s "$W/new.bad" ]
 }
@@ -449,9 +532,11 @@ try_frames() {
 			[ "$(wc -c <"$W/frame")" -eq "$full" ] && has_digest "$id"; then
 			good=1
 		fi
-		printf '%s %s %s\n' "$pack" "$offset" "$good"
-	done <"$W/untried" >>"$W/tried"
+		[ "$good" = 1 ] || settled 1048576
+		printf '%s %s %s\n' "$pack" "$offset" "$good" >>"$W/tried" || no_room
+	done <"$W/untried"
 	rm -f "$W/frame"
+	settled
 }
 
 # The id of a blob is the BLAKE3 of its bytes. Where nothing can tell, the checksum of the frame is enough.
@@ -470,24 +555,26 @@ carefully() {
 			[ -n "$SHA" ] || continue
 			say "recover.sh: zstd refuses a part of a pack; checking all, and beginning anew"
 			CHECK=1
-			: >"$W/checked"
+			empty checked
 			;;
 		frames)
 			say "recover.sh: zstd refuses a part of a pack; trying each piece, and beginning anew"
-			cat "$W/packs" >"$W/bad"
-			: >"$W/tried"
+			note bad <"$W/packs"
+			empty tried
 			;;
 		esac
-		rm -f "$W/unreadable"
+		empty readable ok
 		"$@"
-		[ -f "$W/unreadable" ] || return 0
+		all_read && return 0
+		# What zstd could not write looks the same.
+		settled 1048576
 	done
 	die 4 "what could be read a moment ago no longer can: the disk or the memory fails.
 Copy the repository to another disk, and try again with that"
 }
 
 # r PACK OFFSET LENGTH: bytes of a pack.
-r() { [ -f "$W/unreadable" ] || cut_out "$REPO/packs/$1" "$2" "$3" || : >"$W/unreadable"; }
+r() { ! all_read || cut_out "$REPO/packs/$1" "$2" "$3" || unreadable; }
 
 # cut_out FILE OFFSET LENGTH
 cut_out() {
@@ -498,17 +585,26 @@ cut_out() {
 	fi
 }
 
-unz() { zstd -dcq 2>/dev/null || : >"$W/unreadable"; }
+unz() { zstd -dcq 2>/dev/null || unreadable; }
 
-# u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it.
-u() { [ -f "$W/b/$1" ] || r "$2" "$3" "$4" | unz >"$W/b/$1"; }
-c() { cut_out "$W/b/$1" "$2" "$3"; }
+# u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it. Of one
+# that is not whole nothing may come: tar would take what is in files for headers.
+u() { [ -f "$W/b/$1" ] || { r "$2" "$3" "$4" | unz; } >"$W/b/$1" || unreadable; }
+c() { ! all_read || cut_out "$W/b/$1" "$2" "$3" || unreadable; }
 # The same for blobs of which one is needed at a time.
-u0() { r "$1" "$2" "$3" | unz >"$W/b/0"; }
-c0() { cut_out "$W/b/0" "$1" "$2"; }
+u0() { { r "$1" "$2" "$3" | unz; } >"$W/b/0" || unreadable; }
+c0() { c 0 "$1" "$2"; }
 # drop NAME...: they are not needed any more. zeros COUNT: that many.
 drop() { (cd "$W/b" && rm -f "$@"); }
 zeros() { head -c "$1" /dev/zero; }
+# exactly COUNT: so many bytes of standard input, followed by zeros if there are less. What of a piece is more than the
+# repository says of it would else be a header to tar.
+exactly() {
+	{
+		cat
+		! all_read || cat /dev/zero 2>/dev/null
+	} | head -c "$1"
+}
 
 # Runs the commands of a file written by awk.
 run() {
@@ -520,13 +616,15 @@ run() {
 
 # $W/snapshots: "TIME ID ..." a line, the oldest first; damaged ones are reported.
 read_snapshots() {
-	names_in snapshots >"$W/snapshot.names"
+	names_in snapshots | note snapshot.names
+	settled
 	refuse_unreadable "$W/snapshot.names"
-	: >"$W/snapshot.bad"
-	if [ "$CHECK" = 1 ]; then mismatched <"$W/snapshot.names" >"$W/snapshot.bad"; fi
-	tell "damaged" "$W/snapshot.bad"
-	without "$W/snapshot.bad" "$W/snapshot.names" >"$W/snapshot.good"
-	# shellcheck disable=SC2016 # these are awk's
+	empty snapshot.bad
+	# Also with --no-check: they are small, and which one is the latest hangs on them.
+	if [ -n "$SHA" ]; then mismatched <"$W/snapshot.names" | note snapshot.bad; fi
+	without "$W/snapshot.bad" "$W/snapshot.names" | note snapshot.good
+	settled
+	# shellcheck disable=SC2016,SC2033 # these are awk's
 	(cd -P "$REPO" && xargs awk '
 	function text(v) { sub(/,$/, "", v); gsub(/^"|"$/, "", v); return v }
 	function words(v) { sub(/,$/, "", v); gsub(/^\["?|"?\]$/, "", v); gsub(/","/, ", ", v); return v }
@@ -541,12 +639,19 @@ read_snapshots() {
 		# Fractions of a second in full, so that times sort.
 		sub(/Z$/, "", time); if (time !~ /\./) time = time "."
 		time = substr(time "000000000", 1, 29)
+		if (time !~ /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/) next
 		print time "\t" id "\t" host "\t" paths "\t" tags "\t" errors
-	}') <"$W/snapshot.good" | tr -d '\000-\010\013-\037\177' | sort >"$W/snapshots"
+	}') <"$W/snapshot.good" | tr -d '\000-\010\013-\037\177' | sort | note snapshots
+	settled
+	# One that has no last line, or no time, is damaged, whatever its checksum.
+	awk -F '\t' '!second { good["snapshots/" $2] = 1; next } !($0 in good)' \
+		"$W/snapshots" second=1 "$W/snapshot.good" >>"$W/snapshot.bad" || no_room
+	settled
+	tell "damaged" "$W/snapshot.bad"
 }
 
 list() {
-	workspace "${TMPDIR:-/tmp}/recover-tmp.$$"
+	temporary
 	read_snapshots
 	awk -F '\t' '{
 		line = substr($2, 1, 8) "  " substr($1, 1, 10) " " substr($1, 12, 8) " UTC  " $3 "  " $4
@@ -555,7 +660,7 @@ list() {
 		if ($6) print "          " $6 " sources could not be read when it was made"
 	}' "$W/snapshots"
 	[ -s "$W/snapshots" ] || say "there is no readable snapshot in $REPO"
-	[ ! -s "$W/snapshot.bad" ] || exit 4
+	[ -s "$W/snapshots" ] && [ ! -s "$W/snapshot.bad" ] || exit 4
 }
 
 is_id() {
@@ -586,7 +691,7 @@ open_snapshot() {
 	read_snapshots
 	if [ "$1" = latest ]; then
 		ID=$(awk -F '\t' '{ id = $2 } END { print id }' "$W/snapshots")
-		[ -n "$ID" ] || die 1 "there is no readable snapshot in $REPO"
+		[ -n "$ID" ] || die 4 "there is no readable snapshot in $REPO"
 		if [ -s "$W/snapshot.bad" ] && [ "$KEEP" = 0 ]; then
 			die 4 "the damaged snapshot may be the latest. Name the one you want
 (\`sh recover.sh list\` shows them); with --keep-going, latest is the latest
@@ -632,10 +737,10 @@ read_pages() {
 # Writes $W/list.0, $W/list.1, ...: the pages of each layer.
 read_lists() {
 	layer=0
-	: >"$W/wanted"
+	empty wanted
 	for id in $LAYERS; do
-		printf '%s %s\n' "$layer" "$id" >>"$W/wanted"
-		: >"$W/list.$layer"
+		printf '%s %s\n' "$layer" "$id" >>"$W/wanted" || no_room
+		empty "list.$layer"
 		layer=$((layer + 1))
 	done
 	LAST=$((layer - 1))
@@ -648,6 +753,7 @@ without that list (\`sh recover.sh list\` shows them)"
 	while read -r layer pack offset length _; do
 		r "$pack" "$offset" "$length" | unz >"$W/list.$layer"
 	done <"$W/found"
+	settled
 }
 
 # Writes $W/wanted.pages, lines "LAYER PAGE-ID ENTRIES<tab>FIRST<tab>NEXT": paths of the first entry of the page, and of
@@ -677,6 +783,7 @@ choose_pages() {
 					print layer, id[i], count[i] TAB path[i] TAB path[i + 1] > wanted
 		}
 	}' || exit 4
+	settled
 }
 
 read_layers() {
@@ -695,9 +802,11 @@ or missing above. Nothing was written. Look for another copy of that; or use
 		$1 != layer { next }
 		$2 != pack || $3 != to { put(); pack = $2; from = $3 + 0; to = from }
 		{ to += $4 }
-		END { put() }' "$W/found" >"$W/ops"
-		: >"$W/pages.$layer"
+		END { put() }' "$W/found" | note ops
+		settled
+		empty "pages.$layer"
 		[ ! -s "$W/ops" ] || run ops | unz >"$W/pages.$layer"
+		settled
 		layer=$((layer + 1))
 	done
 }
@@ -705,9 +814,10 @@ or missing above. Nothing was written. Look for another copy of that; or use
 # Writes $W/holes, lines "LAYER<tab>FIRST<tab>NEXT" (NEXT is empty at the end), and the same as lines of $W/missing.
 note_lost_pages() {
 	awk '!second { lost[$1, $2] = 1; next }
-		($1, $2) in lost { sub(/ [^\t]*/, ""); print }' "$W/lost" second=1 "$W/wanted.pages" >"$W/holes"
-	awk '{ print "page " $0 }' "$W/holes" >"$W/missing"
-	cp "$W/missing" "$W/missing.pages"
+		($1, $2) in lost { sub(/ [^\t]*/, ""); print }' "$W/lost" second=1 "$W/wanted.pages" | note holes
+	awk '{ print "page " $0 }' "$W/holes" | note missing.pages
+	note missing <"$W/missing.pages"
+	settled
 	awk -F '\t' '{
 		print "lost: what the manifest says of paths from"
 		print "    " $2
@@ -723,7 +833,7 @@ note_lost_pages() {
 #   attributes           PATH NAME VALUE of extended attributes that must be set by hand
 #   attributes.spare     the same, should the record be lost that has them
 #   hidden               paths of which a lost page may have told something newer
-#   totals               figures
+# To standard output it then writes figures. (They are what is compared at the end, so they are not kept on a disk.)
 SELECT='
 # PLACE[k]: bundle and offset of a record. Where the line tells no offset, it stands right behind the record before it.
 function place(k, l,  i, at, size, here) {
@@ -937,7 +1047,7 @@ BEGIN {
 	}
 	if (MODE == "restore") {
 		for (n = 1; n <= numbers; n++) if (n in NEED) print n " " ID[n] > (W "/blobs")
-		print files + 0, dirs + 0, links + 0, others + 0, bytes + 0, devices + 0, expected + 0 > (W "/totals")
+		print files + 0, dirs + 0, links + 0, others + 0, bytes + 0, devices + 0, expected + 0
 	}
 	if (!hits) exit 3
 }
@@ -959,7 +1069,11 @@ select_entries() {
 	export MODE WANT
 	read_pages
 	code=0
-	awk "$AWKLIB$SELECT" || code=$?
+	if [ "$MODE" = ls ]; then
+		awk "$AWKLIB$SELECT" || code=$?
+	else
+		TOTALS=$(awk "$AWKLIB$SELECT") || code=$?
+	fi
 	if [ "$code" = 3 ]; then
 		[ -n "$WANT" ] || return 0
 		# `ls` shows unusual bytes as %XX: perhaps the path was copied from there.
@@ -970,7 +1084,7 @@ select_entries() {
 		return
 	fi
 	case $code in
-	0) ;;
+	0) settled ;;
 	4) exit 4 ;;
 	1??) exit "$code" ;; # a signal, such as from `| head`
 	*) die 1 "awk failed" ;;
@@ -986,10 +1100,11 @@ nothing_there() {
 }
 
 ls_snapshot() {
-	workspace "${TMPDIR:-/tmp}/recover-tmp.$$"
+	temporary
 	open_snapshot "$1"
 	read_index
 	select_entries ls "$2"
+	[ "$NEWER_LOST" = 0 ] || say "recover.sh: the damaged snapshot may be newer than this one"
 	[ ! -s "$W/missing" ] && [ "$NEWER_LOST" = 0 ] || exit 4
 }
 
@@ -1067,21 +1182,22 @@ untar() {
 	if [ "$KIND" = bsd ]; then
 		# It complains of names that are not UTF-8, and extracts them all the same; and of attributes for root only.
 		{ LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f - 2>&1 >&3 || :; } 3>/dev/null | tr -d '\0' |
-			awk '/converted from UTF-8|Error exit delayed/ { next } { print } !/Cannot restore extended/ { n++ } END { exit n > 0 }' >&2
+			awk '/converted from UTF-8|Error exit delayed/ { next } { print } !/Cannot restore extended/ { n++ } END { if (n) exit 5 }' >&2
 	else
 		(umask 0 && LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -)
 	fi || fail "$TAR reported errors (see above)"
 	set +f
 }
 
-# Reads the located blobs and the plan of the files, and finds the length of each record: the gap to the next wanted
-# one is its length or more. With STEP=measure prints the records for which that leaves a doubt (may it have a pax
-# header?), with STEP=write writes the commands that put the files together:
+# Reads the located blobs and the plan of the files. With STEP=inspect prints what the headers of the records must say
+# (see `inspect`), with STEP=write writes the commands that put the files together, and prints how many scratch folders
+# these need, how many records do not fit the manifest, how many files will be there, and how many are lost:
 #   ops.0 (a tar stream for TARGET), ops.1 ... (for scratch folders), ops.x and ops.y (folders and specials with
 #   attributes), ops.m (files by hand), ops.t (holes at the end of files), moved, copies (TYPE PATH ... LINK),
 #   restamp (MODE UID GID MTIME PATH), expected (SIZE PATH of each file), missing
 BUNDLES='
 function missing(p) { print "path " p >> MISSING }
+function expect(size, p) { print size, p > EXPECTED; planned++ }
 # Scratch folders: the first in which this path is free, so that old names never meet.
 function root_for(p,  r, q) {
 	for (r = 1;; r++) {
@@ -1116,19 +1232,24 @@ function into(p,  r) { r = raw(p); return length(r) > LIMIT ? " | deep " quoted(
 function by_hand(p) { return length(p) > LIMIT }
 
 # One bundle: records 1..count, each with its lines.
-function bundle(  i, j, s, known, streams, size, gap, first, content, count) {
+function bundle(  i, j, s, known, streams, size, gap, first, content, count, l, last) {
 	known = n in PACK
 	for (i = 1; i <= records; i++) {
 		gap = (i < records ? AT[i + 1] : FULL[n]) - AT[i]
-		size = pad(SIZE[i]) + 512
-		if (known && gap > size && ODD[i]) {
-			if (STEP == "measure") { print n, AT[i]; continue }
-			size += PAX[n, AT[i]]
+		if (STEP == "inspect") {
+			last = ""
+			for (j = 1; known && j <= LINES[i]; j++) {
+				l = n TAB AT[i] TAB KIND[i, j] TAB SIZE[i] TAB (WAS[i, j] == "" ? P[i, j] : WAS[i, j])
+				if (l != last) print l
+				last = l
+			}
+			continue
 		}
+		size = pad(SIZE[i]) + 512 + PAX[n, AT[i]]
 		LEN[i] = size
-		OK[i] = known && gap >= size
-		if (STEP == "measure") continue
+		OK[i] = known && ((n, AT[i]) in FITS) && gap >= size
 		if (!OK[i]) for (j = 1; j <= LINES[i]; j++) {
+			if (KIND[i, j] == "f") lost_files++
 			if (KIND[i, j] == "x") print "attributes " P[i, j] >> MISSING
 			else if (KIND[i, j] != "o") missing(P[i, j])
 		}
@@ -1137,7 +1258,7 @@ function bundle(  i, j, s, known, streams, size, gap, first, content, count) {
 		content = AT[i] + size - pad(SIZE[i])
 		first = 0
 		for (j = 1; j <= LINES[i]; j++) {
-			if (KIND[i, j] == "f") print SIZE[i], P[i, j] > EXPECTED
+			if (KIND[i, j] == "f") expect(SIZE[i], P[i, j])
 			if (KIND[i, j] == "o") GO[i, 0] = GO[i, 0] + 0
 			else if (KIND[i, j] != "f") { GO[i, KIND[i, j]] = 1; streams = streams " " KIND[i, j] }
 			else if (by_hand(P[i, j]) || by_hand(WAS[i, j]) || (PLAIN && PAX[n, AT[i]] > 0 && !is_simple(WAS[i, j] == "" ? P[i, j] : WAS[i, j]))) {
@@ -1151,7 +1272,7 @@ function bundle(  i, j, s, known, streams, size, gap, first, content, count) {
 				if (WAS[i, j] == "") { GO[i, 0] = 1; streams = streams " 0" }
 				else {
 					s = root_for(WAS[i, j]); GO[i, s] = 1; streams = streams " " s
-					print 1, P[i, j], 0, 0, 0, 0, ENVIRON["SCRATCH"] "/s" s "/" WAS[i, j] > MOVED
+					print 1, "tree/" P[i, j], 0, 0, 0, 0, "s" s "/" WAS[i, j] > MOVED
 				}
 			}
 		}
@@ -1177,9 +1298,22 @@ function runs(s,  i, n_runs, end) {
 	for (i = 1; i <= n_runs; i++) if (RUN_NEED[i]) print "c0 " RUN_FROM[i] " " RUN_TO[i] - RUN_FROM[i] > (W "/ops." s)
 }
 # One large file: its line in BIG, its pieces in PB (blob), PO (offset), PL (length; "" for all).
-function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
+function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses, has_head) {
 	p = BIG[2]; was = BIG[3]; size = BIG[9] + 0; stored = BIG[10] + 0; head = BIG[11]
+	if (STEP == "inspect") {
+		if (!(head in PACK)) return
+		printf "%s", head TAB 0 TAB "h" TAB stored TAB (was == "" ? p : was) TAB BIG[12] TAB size TAB
+		if (BIG[12]) {
+			ok = SO[segments] + SL[segments] < size
+			printf "%s", segments + ok
+			for (i = 1; i <= segments; i++) printf ",%s,%s", SO[i], SL[i]
+			if (ok) printf ",%s,0", size
+		}
+		print ""
+		return
+	}
 	# The page says all that the head does.
+	has_head = (head in PACK) && ((head, 0) in FITS)
 	ok = 1
 	for (i = 1; i <= pieces; i++) if (!(PB[i] in PACK)) ok = 0
 	left = stored
@@ -1188,27 +1322,29 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses) {
 		if (PO[i] + PL[i] > FULL[PB[i]]) left = -1
 		left -= PL[i]
 	}
-	if (!ok || left != 0) { if (ok) bad_records++; missing(p); return }
-	print size, p > EXPECTED
+	if (!ok || left != 0) { if (ok) bad_records++; lost_files++; missing(p); return }
+	if ((head in PACK) && !has_head) bad_records++
+	expect(size, p)
 	padding = pad(stored) - stored
-	hand = !(head in PACK) || by_hand(p) || by_hand(was) || (PLAIN && (BIG[12] || (FULL[head] > 512 && (size >= 8589934592 || !is_simple(was == "" ? p : was)))))
-	if (!(head in PACK)) print "attributes " p >> MISSING
+	hand = !has_head || by_hand(p) || by_hand(was) || (PLAIN && (BIG[12] || (FULL[head] > 512 && (size >= 8589934592 || !is_simple(was == "" ? p : was)))))
+	if (!has_head) print "attributes " p >> MISSING
 	if (hand || BIG[8] || (PLAIN && FULL[head] > 512)) restamp(p, BIG[4], BIG[5], BIG[6], BIG[7])
 	if (hand) { s = "m"; print "{ :" > (W "/ops.m") }
 	else if (was == "") s = 0
-	else { s = root_for(was); print 1, p, 0, 0, 0, 0, ENVIRON["SCRATCH"] "/s" s "/" was > MOVED }
-	if (!hand) whole(s, head)
+	else { s = root_for(was); print 1, "tree/" p, 0, 0, 0, 0, "s" s "/" was > MOVED }
+	if (!hand) { whole(s, head); close_group(s); print "{ :" > (W "/ops." s) }
 	split("", uses)
 	for (i = 1; i <= pieces; i++) if (!is_whole(i)) uses[PB[i]] = i
 	for (i = 1; i <= pieces; i++) {
-		if (is_whole(i)) { whole(s, PB[i]); if (PL[i] < FULL[PB[i]]) padding = 0; continue }
+		if (is_whole(i)) { whole(s, PB[i]); continue }
 		close_group(s)
 		print "u " PB[i] " " PACK[PB[i]] " " OFFSET[PB[i]] " " LENGTH[PB[i]] > (W "/ops." s)
 		print "c " PB[i] " " PO[i] " " PL[i] > (W "/ops." s)
 		if (uses[PB[i]] == i) print "drop " PB[i] > (W "/ops." s)
 	}
 	if (!hand) {
-		if (padding) { close_group(s); print "zeros " padding > (W "/ops." s) }
+		close_group(s)
+		print "} | exactly " pad(stored) > (W "/ops." s)
 		# Not every tar makes the hole at the end of a file.
 		if (BIG[12] && SO[segments] + SL[segments] < size) {
 			print "PLACE=" quoted(raw(p)) "; holes " size > (W "/ops.t")
@@ -1232,7 +1368,7 @@ BEGIN {
 	while ((getline l < (W "/found")) > 0) {
 		split(l, p, " "); PACK[p[1]] = p[2]; OFFSET[p[1]] = p[3] + 0; LENGTH[p[1]] = p[4] + 0; FULL[p[1]] = p[5] + 0
 	}
-	while ((getline l < (W "/pax")) > 0) { split(l, p, " "); PAX[p[1], p[2] + 0] = p[3] + 0 }
+	while ((getline l < (W "/pax")) > 0) { split(l, p, " "); PAX[p[1], p[2] + 0] = p[3] + 0; FITS[p[1], p[2] + 0] = 1 }
 	while ((getline l < (W "/small.sorted")) > 0) {
 		split(l, f, TAB); m = f[12] + 0; at = f[13] + 0
 		if (m != n) { if (n) bundle(); n = m; records = 0 }
@@ -1242,16 +1378,16 @@ BEGIN {
 		KIND[i, j] = f[2]; P[i, j] = f[5]; WAS[i, j] = f[6]; M[i, j] = f[7]; U[i, j] = f[8]; G[i, j] = f[9]; T[i, j] = f[10]; R[i, j] = f[11] + 0
 	}
 	if (n) bundle()
+	while ((getline l < (W "/large")) > 0) {
+		m = split(l, f, TAB)
+		if (f[1] == "L") { if (big) large_file(); big = split(l, BIG, TAB); pieces = segments = SO[0] = SL[0] = 0 }
+		else if (f[1] == "p") { PB[++pieces] = f[2]; PO[pieces] = f[3] + 0; PL[pieces] = f[4] == "" ? "" : f[4] + 0 }
+		else { SO[++segments] = f[2] + 0; SL[segments] = f[3] + 0 }
+	}
+	if (big) large_file()
 	if (STEP == "write") {
-		while ((getline l < (W "/large")) > 0) {
-			m = split(l, f, TAB)
-			if (f[1] == "L") { if (big) large_file(); big = split(l, BIG, TAB); pieces = segments = SO[0] = SL[0] = 0 }
-			else if (f[1] == "p") { PB[++pieces] = f[2]; PO[pieces] = f[3] + 0; PL[pieces] = f[4] == "" ? "" : f[4] + 0 }
-			else { SO[++segments] = f[2] + 0; SL[segments] = f[3] + 0 }
-		}
-		if (big) large_file()
 		for (s in OPEN) { put_range(s); print "} | unz" > (W "/ops." s) }
-		print roots + 0 " " bad_records + 0 > (W "/roots")
+		print roots + 0, bad_records + 0, planned + 0, lost_files + 0
 	}
 }
 '
@@ -1305,7 +1441,7 @@ function deep(command, r) { print "deep " quoted(r) " " command " || not_set" >>
 function header(l,  f, p, r, link, type) {
 	split(l, f, TAB)
 	type = f[1]; p = f[2]; r = raw(p); link = raw(f[7])
-	if (type == "F") { type = 2; link = ENVIRON["STAGE"] "/" link }
+	if (type == "F") { type = 2; link = ENVIRON["TREE"] "/" link }
 	if (length(r) > LIMIT || (type == 1 && length(link) > LIMIT)) { deep_entry(type, r, f, link); return }
 	if (count++ % 5000 == 0) {
 		if (PART != "") close(PART)
@@ -1389,10 +1525,11 @@ restamp() {
 		if (root == 1) print 1, $2 ":" $3, $5, $1
 		if ($1 != "link") print 2, $1, $5, $1
 		print 3, $4, $5, $1
-	}' "$1" | sort | awk "$AWKLIB$STAMPS$RESTAMPS"
+	}' "$1" | sort | awk "$AWKLIB$STAMPS$RESTAMPS" || no_room
+	settled
 	if [ ! -f "$W/before1970" ]; then
-		printf '0\t%s/before1970\t600\t0\t0\t-1\n' "$SCRATCH" >"$W/before"
-		make_entries before
+		printf '0\tbefore1970\t600\t0\t0\t-1\n' | note before
+		(cd "$W" && make_entries before)
 	fi
 	run restamp.sh
 }
@@ -1470,7 +1607,7 @@ $folder; stopping here"
 # Tar headers for the lines of a file, extracted here.
 make_entries() {
 	[ -s "$W/$1" ] || return 0
-	awk "$AWKLIB$STAMPS$HEADERS" <"$W/$1" || fail "awk failed"
+	scribe "$AWKLIB$STAMPS$HEADERS" <"$W/$1"
 	part=1
 	while [ -f "$W/headers.$part" ]; do
 		{
@@ -1485,7 +1622,8 @@ make_entries() {
 # For file systems without links: a command for each line, from where the link would lead.
 one_by_one() {
 	awk -F '\t' -v command="$1" "$AWKLIB"'{ print command " " quoted("./" raw($7)) " " quoted("./" raw($2)) " || failed=1" }' \
-		"$W/$2" >"$W/each.sh"
+		"$W/$2" | note each.sh
+	settled
 	failed=0
 	run each.sh
 	[ "$failed" = 0 ] || fail "some files could not be put in place (see above)"
@@ -1495,30 +1633,169 @@ one_by_one() {
 # record is a hard link; one that is came from a forged repository.)
 remove_links() { find . \( -type l -o -type f -links +1 \) -exec rm -f {} + 2>/dev/null; }
 
-# The records of some bundles that may have a pax header: reads which do, and how long it is.
-measure() {
-	: >"$W/pax"
-	STEP='measure' awk "$AWKLIB$BUNDLES" >"$W/doubts" || exit 4
+# No header reaches tar that was not compared with the manifest: it must be of the type, size and path that the manifest
+# says, and its checksum must be right (tar would look for the next header in the content of the file). So tar finds
+# headers where we do, and only these: a repository that somebody forged cannot have it write another path, or through a
+# link. This reads lines of 512 bytes, a block each, as `look` makes them, and compares them with $W/doubts, lines
+#   BLOB OFFSET KIND SIZE PATH (for heads also: SPARSE REALSIZE MAP)
+# Of those that fit it prints "BLOB OFFSET LENGTH-OF-PAX-HEADER".
+# shellcheck disable=SC2016 # these are awk's
+INSPECT='
+function octal(s,  v, i) {
+	if (s !~ /^[0-7]+\001$/) return -1
+	v = 0; for (i = 1; i < length(s); i++) v = v * 8 + substr(s, i, 1)
+	return v
+}
+function add(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v += ORD[substr(s, i, 1)]; return v }
+# The same, for what occurs often.
+function sum(s) {
+	if (s in SUMS) return SUMS[s]
+	if (++sums > 5000) { split("", SUMS); sums = 0 }
+	return SUMS[s] = add(s)
+}
+function until_nul(s,  i) { i = index(s, "\001"); return i ? substr(s, 1, i - 1) : s }
+function mapped(s) { if (s ~ /[\001\003\n]/) gsub(/[\001\003\n]/, "\002", s); return s }
+# How much more the bytes of a path come to than what `look` made of them.
+function more(s) { return s ~ /[\001\003\n]/ ? gsub(/\n/, "", s) * 8 + gsub(/\003/, "", s) - gsub(/\001/, "", s) : 0 }
+# How much the checksum of a header is above what it should be; "" if it is no header.
+function off(l,  name, s) {
+	if (substr(l, 258, 8) != "ustar\00100" || substr(l, 149, 8) !~ /^[0-7][0-7][0-7][0-7][0-7][0-7]\001 $/) return ""
+	name = substr(l, 1, 100); match(name, "[^/]*$")
+	s = sum(substr(name, 1, RSTART - 1)) + add(until_nul(substr(name, RSTART)))
+	# What stands behind a NUL counts as well.
+	if (index(name, "\001")) s += sum(substr(name, index(name, "\001")))
+	return octal(substr(l, 149, 7)) - (s + sum(substr(l, 101, 24)) + sum(substr(l, 125, 12)) + sum(substr(l, 137, 12)) + 256 + sum(substr(l, 157)))
+}
+# Reads a pax header into V. Only what reliab writes is allowed.
+function read_pax(t,  len, space, rec, eq, k) {
+	split("", V)
+	while (t != "") {
+		space = index(t, " "); len = substr(t, 1, space - 1)
+		if (len !~ /^[1-9][0-9]*$/ || length(len) > 9 || len + 0 > length(t) || len + 0 < space + 3) return 0
+		rec = substr(t, space + 1, len - space); t = substr(t, len + 1)
+		eq = index(rec, "="); k = substr(rec, 1, eq - 1)
+		if (substr(rec, length(rec)) != "\002") return 0
+		if (k ~ /^SCHILY[.]xattr[.]/ || k == "SCHILY.acl.access" || k == "SCHILY.acl.default") continue
+		if (k !~ /^(path|linkpath|size|uid|gid|mtime|GNU[.]sparse[.](major|minor|name|realsize))$/ || (k in V)) return 0
+		V[k] = substr(rec, eq + 1, length(rec) - eq - 1)
+	}
+	return 1
+}
+# True if a header, and the pax header in V before it, are what a line of $W/doubts says.
+function fits(l, e,  f, kind, path, want, extra, t, s, size, name, full) {
+	split(e, f, TAB); kind = f[3]; path = raw(f[5]) (kind == "x" ? "/" : ""); want = mapped(path)
+	name = until_nul(substr(l, 1, 100))
+	if ("path" in V) {
+		if (V["path"] != want) return 0
+		# The block then has the end of the path.
+		t = path; if (length(t) > 100) t = substr(t, length(t) - 99)
+		sub(/^\//, "", t)
+		extra = name == mapped(t) ? more(t) : 0
+	} else {
+		t = until_nul(substr(l, 346, 155))
+		if ((t == "" ? name : t "/" name) != want) return 0
+		extra = more(path)
+	}
+	# The target of a link may have such bytes too, and nobody says which. (A record without content has nothing in which
+	# tar could look for the next header.)
+	t = substr(l, 158, 100); t = kind == "o" || kind == "y" ? gsub(/\002/, "", t) : 0
+	s = off(l)
+	if (s == "" || s - extra < -t || s - extra > 8 * t) return 0
+	t = substr(l, 157, 1)
+	if (kind == "f" || kind == "h" ? t != "0" : kind == "x" ? t != "5" : t !~ /[2346]/) return 0
+	size = octal(substr(l, 125, 12))
+	if ("size" in V) { if (V["size"] !~ /^[0-9]+$/ || length(V["size"]) > 15) return 0; size = V["size"] + 0 }
+	if (("linkpath" in V) && kind != "o" && kind != "y") return 0
+	if (f[6] + 0 != (("GNU.sparse.major" in V) || ("GNU.sparse.minor" in V) || ("GNU.sparse.name" in V) || ("GNU.sparse.realsize" in V))) return 0
+	if (kind != "h") return size == (kind == "f" ? f[4] + 0 : 0)
+	full = FULL[f[1]]
+	if (f[6] + 0 == 0) return full == pax + 512 && size == f[4] + 0
+	return V["GNU.sparse.major"] == "1" && V["GNU.sparse.minor"] == "0" && V["GNU.sparse.name"] == want && V["GNU.sparse.realsize"] "" == f[7] "" && size == full - pax - 512 + f[4]
+}
+# The next record of this blob: its lines are E[1] ... E[lines]; `wanted` is its first block.
+function next_record(  f) {
+	wanted = lines = state = pax = 0; split("", V)
+	while (ahead != "") {
+		split(ahead, f, TAB)
+		if (f[1] != blob || (lines && f[2] != at)) break
+		at = f[2]; wanted = at / 512 + 1; E[++lines] = ahead
+		if ((getline ahead < DOUBTS) <= 0) ahead = ""
+	}
+}
+function next_blob(  f) {
+	# What is left of the last one was not there.
+	while (lines) next_record()
+	if (ahead != "") { split(ahead, f, TAB); blob = f[1] }
+	block = bytes = 0; results = ""
+	next_record()
+}
+function header(l,  i, f) {
+	for (i = 1; i <= lines; i++) if (!fits(l, E[i])) { next_record(); return }
+	split(E[1], f, TAB)
+	if (f[6] + 0) { state = 3; map = f[8]; gsub(/,/, "\002", map); map = map "\002"; map_at = 0; return }
+	keep()
+}
+function keep() { results = results blob " " at + 0 " " pax "\n"; next_record() }
+function map_block(l,  t) {
+	t = substr(map, map_at + 1, 512); map_at += 512
+	if (l != t substr(NULS, 1, 512 - length(t))) next_record()
+	else if (map_at >= length(map)) { if (FULL[blob] == block * 512) keep(); else next_record() }
+}
+BEGIN {
+	for (i = 1; i < 256; i++) ORD[sprintf("%c", i)] = i
+	ORD["\001"] = 0
+	NULS = "\001"; while (length(NULS) < 512) NULS = NULS NULS
+	DOUBTS = W "/doubts"
+	while ((getline l < (W "/found")) > 0) { split(l, p, " "); FULL[p[1]] = p[5] + 0 }
+	if ((getline ahead < DOUBTS) <= 0) ahead = ""
+	next_blob()
+}
+$0 == "\003" { if (bytes == FULL[blob]) printf "%s", results; next_blob(); next }
+$0 == "" { next }
+{
+	bytes += length($0); block++
+	if (!state) {
+		if (block != wanted) next
+		if (substr($0, 157, 1) != "x") { header($0); next }
+		left = octal(substr($0, 125, 12)); text = ""; pax_length = left
+		if (left < 1 || left > 67108864 || off($0) "" != "0") { next_record(); next }
+		pax = 512 + pad_up(left); state = 1
+	} else if (state == 1) {
+		text = text $0; left -= 512
+		if (left > 0) next
+		if (read_pax(substr(text, 1, pax_length))) state = 2; else next_record()
+	} else if (state == 2) header($0)
+	else map_block($0)
+}
+function pad_up(n) { return n + (512 - n % 512) % 512 }
+'
+# look PACK OFFSET LENGTH: a blob as lines of 512 bytes. awk knows no NUL, so that becomes \001, and \001 becomes \002; line
+# feeds become \002 too, and so does \003, which then stands alone behind each blob.
+look() {
+	r "$1" "$2" "$3" | unz | tr '\000\001\003\012' '\001\002\002\002' | fold -b -w 512
+	printf '\n\003\n'
+}
+# Writes $W/pax, lines "BLOB OFFSET LENGTH-OF-PAX-HEADER" of all records that fit the manifest.
+inspect() {
+	empty pax
+	export STEP
+	STEP='inspect'
+	awk "$AWKLIB$BUNDLES" | note doubts
+	settled
 	[ -s "$W/doubts" ] || return 0
 	awk 'BEGIN {
-		CONVFMT = OFMT = "%.0f"; W = ENVIRON["W"]; blocks = W "/blocks"; ops = W "/ops"
-		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = "r " p[2] " " p[3] " " p[4]; full[p[1]] = p[5] }
-		printf "" > ops
+		W = ENVIRON["W"]
+		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = p[2] " " p[3] " " p[4] }
 		while ((getline l < (W "/doubts")) > 0) {
-			split(l, p, "\t")
-			if (p[1] != n) { start += n == "" ? 0 : full[n]; n = p[1]; print place[n] > ops }
-			print (start + p[2]) / 512 + 1, n, p[2] > blocks
+			# (The rest of a line may be long.)
+			n = substr(l, 1, index(l, "\t") - 1)
+			if (n != last) print "look " place[n]
+			last = n
 		}
-	}'
-	run ops | unz | tr '\000-\037\177-\377' '.' | fold -w 512 | awk '
-		function octal(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v = v * 8 + substr(s, i, 1); return v }
-		BEGIN { CONVFMT = OFMT = "%.0f"; blocks = ENVIRON["W"] "/blocks"; if ((getline l < blocks) > 0) split(l, want, " ") }
-		NR == want[1] {
-			length_ = substr($0, 157, 1) == "x" ? octal(substr($0, 125, 11)) : -512
-			print want[2], want[3], 512 + length_ + (512 - length_ % 512) % 512
-			want[1] = 0
-			if ((getline l < blocks) > 0) split(l, want, " ")
-		}' >"$W/pax"
+	}' | note ops
+	settled
+	run ops | awk "$AWKLIB$INSPECT" | note pax
+	settled
 }
 
 # restore SNAPSHOT TARGET PATH
@@ -1528,12 +1805,17 @@ restore() {
 	open_snapshot "$1"
 	read_index
 	select_entries restore "$3"
+	# shellcheck disable=SC2086 # words
+	set -- $TOTALS
+	[ $# = 7 ] || no_room
+	files=$1 dirs=$2 links=$3 others=$4 bytes=$5 devices=$6 expected=$7
 	for file in dirs mkdirs special small large blobs attributes attributes.spare; do
-		[ -f "$W/$file" ] || : >"$W/$file"
+		[ -f "$W/$file" ] || empty "$file"
 	done
 	rm -f "$W"/pages.*
-	sort "$W/small" >"$W/small.sorted"
+	sort "$W/small" | note small.sorted
 	rm -f "$W/small"
+	settled
 	carefully write_all
 	check_lengths
 	write_links_and_specials
@@ -1543,7 +1825,8 @@ restore() {
 	finish
 }
 
-# Makes TARGET and in it STAGE, where all is written until it is whole; goes there.
+# Makes TARGET and in it STAGE, and in that TREE, where all is written until it is whole; goes there. Beside it are the
+# notes, which are run, so nothing may ever be extracted among them; and scratch folders.
 enter_target() {
 	target=$1
 	case $target in
@@ -1558,27 +1841,26 @@ enter_target() {
 	fi
 	TOPDIR=$(cd -P -- "$target" 2>/dev/null && pwd -P) || die 1 "cannot enter the folder $target"
 	[ -z "$MADE" ] || MADE=$TOPDIR
-	SCRATCH=recover-unfinished.$$
+	SCRATCH=recover-unfinished.$(number_of_run)
 	STAGE=$TOPDIR/$SCRATCH
 	(umask 077 && mkdir "$STAGE") || die 1 "cannot write to $target"
-	cd -P -- "$STAGE" || exit 1
-	# The folder for notes has the name of the stage. So what is at the top can never be in the way when it moves up.
-	workspace "$STAGE/$SCRATCH"
-	# No path that this script hands to a tool may be longer than 4095 bytes, also with STAGE before it.
-	LIMIT=$((3900 - ${#STAGE}))
+	TREE=$STAGE/tree
+	workspace "$STAGE/notes"
+	mkdir "$TREE" || die 1 "cannot write to $target"
+	cd -P -- "$TREE" || exit 1
+	# No path that this script hands to a tool may be longer than 4095 bytes, also with TREE before it.
+	LIMIT=$((3900 - ${#TREE}))
 	REVERSE=0
-	export STAGE SCRATCH LIMIT REVERSE
+	export TREE SCRATCH LIMIT REVERSE
 }
 
 # Everything that reads blobs: plans, then writes folders and files into STAGE. It may be called anew.
 write_all() {
-	find . ! -name . -prune ! -name "$SCRATCH" -exec rm -rf {} +
-	rm -rf "$W"/s[0-9]* "$W"/b/* "$W"/ops.* "$W/copy" "$W/failed"
-	for file in copies moved restamp expected; do
-		: >"$W/$file"
-	done
+	find . ! -name . -prune -exec rm -rf {} +
+	rm -rf "$STAGE"/s[0-9]* "$STAGE/copy" "$W"/b/* "$W"/ops.* "$W"/stream.*
+	empty copies moved restamp expected
 	plan_files
-	[ ! -f "$W/unreadable" ] || return 0
+	all_read || return 0
 	refuse_what_is_lost
 	say "restoring $files files ($bytes bytes), $dirs folders,"
 	say "$((links + others)) links and specials to $target"
@@ -1589,24 +1871,33 @@ write_all() {
 
 # Finds out which files can be restored, and how: the streams (ops.*), and $W/missing.
 plan_files() {
-	cp "$W/missing.pages" "$W/missing"
-	cp "$W/special" "$W/special.kept"
+	note missing <"$W/missing.pages"
+	note special.kept <"$W/special"
 	locate "$W/blobs" "$W/found"
-	measure
-	STEP='write' awk "$AWKLIB$BUNDLES" || exit 4
+	inspect
+	all_read || return 0
+	STEP='write'
+	# shellcheck disable=SC2046 # words
+	set -- $(awk "$AWKLIB$BUNDLES")
+	settled
+	[ $# = 4 ] || no_room
+	roots=$1 bad_records=$2 planned=$3
+	# Counted twice, once here and once from the manifest alone.
+	[ $((planned + $4)) -eq "$files" ] || no_room
 	take_spare_attributes
 	drop_what_is_lost
-	read -r roots bad_records <"$W/roots"
-	read -r files dirs links others bytes devices expected <"$W/totals"
+	DAMAGED=0
+	[ ! -s "$W/missing" ] || DAMAGED=1
 	[ "$bad_records" = 0 ] || say "recover.sh: $bad_records records do not fit the manifest"
 }
 
 # Where only the record with the attributes is lost (lines "attributes PATH" in $W/missing), the page has them too.
 take_spare_attributes() {
 	awk 'BEGIN { FS = "\t" } !second { if (sub(/^attributes /, "")) lost[$0] = 1; next } $1 in lost' \
-		"$W/missing" second=1 "$W/attributes.spare" | cat "$W/attributes" - >"$W/attributes.all"
-	awk '$1 != "attributes"' "$W/missing" >"$W/missing.left"
-	mv "$W/missing.left" "$W/missing"
+		"$W/missing" second=1 "$W/attributes.spare" | cat "$W/attributes" - | note attributes.all
+	awk '$1 != "attributes"' "$W/missing" | note missing.left
+	settled
+	mv "$W/missing.left" "$W/missing" || no_room
 }
 
 # Takes lost files out of the lists of what comes later, and notes their second names as lost.
@@ -1614,12 +1905,14 @@ drop_what_is_lost() {
 	awk "$AWKLIB"'BEGIN { FS = TAB; MORE = W "/missing.more"; printf "" > MORE }
 		!second { if (sub(/^path /, "")) lost[$0] = 1; next }
 		$1 == 1 && ($7 in lost) { print "path " $2 > MORE; next }
-		{ print }' "$W/missing" second=1 "$W/special.kept" >"$W/special.left"
-	mv "$W/special.left" "$W/special.kept"
-	cat "$W/missing.more" >>"$W/missing"
+		{ print }' "$W/missing" second=1 "$W/special.kept" | note special.left
+	settled
+	mv "$W/special.left" "$W/special.kept" || no_room
+	cat "$W/missing.more" >>"$W/missing" || no_room
 	awk -F '\t' '!second { if (sub(/^path /, "")) lost[$0] = 1; next } !($5 in lost)' \
-		"$W/missing" second=1 "$W/restamp" >"$W/restamp.left"
-	mv "$W/restamp.left" "$W/restamp"
+		"$W/missing" second=1 "$W/restamp" | note restamp.left
+	settled
+	mv "$W/restamp.left" "$W/restamp" || no_room
 }
 
 refuse_what_is_lost() {
@@ -1644,7 +1937,7 @@ make_folders() {
 			else batch(OUT, "$FOLDERS", r)
 		}
 		flush_batch(OUT)
-	}' && FOLDERS='mkdir -p' && run folders.sh && run deep_folders.sh) || die 1 "cannot make the folders in $target"
+	}' && settled && FOLDERS='mkdir -p' && run folders.sh && run deep_folders.sh) || die 1 "cannot make the folders in $target"
 }
 make_dir() { [ -d "$1" ] || mkdir "$1"; }
 
@@ -1658,19 +1951,21 @@ write_files() {
 	# Files with other names there: into scratch folders, then linked to their places.
 	number=1
 	while [ "$number" -le "$roots" ]; do
-		mkdir "$W/s$number"
-		records "ops.$number" | (cd "$W/s$number" && untar && remove_links)
+		mkdir "$STAGE/s$number" || no_room
+		records "ops.$number" | (cd "$STAGE/s$number" && untar && remove_links)
 		number=$((number + 1))
 	done
-	if [ "$HARD_LINKS" = 1 ]; then make_entries moved; else one_by_one "mv -f" moved; fi
-	rm -rf "$W"/s[0-9]*
+	(cd "$STAGE" && if [ "$HARD_LINKS" = 1 ]; then make_entries moved; else one_by_one "mv -f" moved; fi)
+	rm -rf "$STAGE"/s[0-9]*
 	copy_files
 	run ops.m
 	run ops.t
 	# Folders and specials with attributes come later; what they need is read now.
 	for stream in x y; do
-		[ ! -f "$W/ops.$stream" ] || records "ops.$stream" >"$W/stream.$stream"
+		[ ! -f "$W/ops.$stream" ] || records "ops.$stream" | note "stream.$stream"
 	done
+	all_read || return 0
+	settled
 }
 
 # Files with the content of another: a tree of links to that, copied with the content.
@@ -1680,55 +1975,71 @@ copy_files() {
 		one_by_one "cp -p" copies
 		return
 	fi
-	mkdir "$W/copy"
-	(cd "$W/copy" && make_entries copies)
+	mkdir "$STAGE/copy" || no_room
+	(cd "$STAGE/copy" && make_entries copies)
 	keep=-p
 	case $(cp --help 2>&1) in
 	*--preserve*) keep='--preserve=all --no-preserve=links' ;;
 	esac
 	# shellcheck disable=SC2086 # words
-	(cd "$W/copy" && cp -RL $keep . "$STAGE/") || fail "cp failed (see above)"
-	rm -rf "$W/copy"
+	(cd "$STAGE/copy" && cp -RL $keep . "$TREE/") || fail "cp failed (see above)"
+	rm -rf "$STAGE/copy"
 }
 
+# Compares the length of each file, and counts: all that were planned must have been compared.
 # Removes files that are not as long as the manifest says, and notes them as lost. Here ends what tar could not write,
 # for want of room or whatever it said above.
 check_lengths() {
-	awk "$AWKLIB"'
+	empty wrong
+	# shellcheck disable=SC2016 # awk's, and of the commands that it writes
+	scribe "$AWKLIB"'
 	function flush() { if (n) print "lengths " first " " quoted(sizes) names > OUT; n = 0; sizes = names = "" }
 	BEGIN {
 		FS = TAB; OUT = W "/lengths.sh"; LIMIT = ENVIRON["LIMIT"] + 0
 		while ((getline) > 0) {
 			line++; r = raw($2)
-			if (length(r) > LIMIT) { print "deep " quoted(r) " lengths " line " " quoted($1 " ") > OUT; continue }
+			if (length(r) > LIMIT) {
+				print "if deep " quoted(r) " lengths " line " " quoted($1 " ") "; then RIGHT=$((RIGHT + 1)); else WRONG=$((WRONG + 1)); fi" > OUT
+				continue
+			}
 			if (!n++) first = line
 			sizes = sizes $1 " "; names = names " " quoted("./" r)
 			if (length(names) > 30000) flush()
 		}
 		flush()
 	}' <"$W/expected"
-	: >"$W/wrong"
+	RIGHT=0 WRONG=0
 	run lengths.sh
-	[ -s "$W/wrong" ] || return 0
-	fail "$(awk 'END { print NR }' "$W/wrong") files did not come out as long as they should be
+	settled
+	[ $((RIGHT + WRONG)) -eq "$planned" ] || die 1 "$((planned - RIGHT)) of $planned files could not be compared; is there room?"
+	[ "$WRONG" != 0 ] || return 0
+	fail "$WRONG files did not come out as long as they should be
 (is there room?)"
 	awk -F '\t' '!second { wrong[$1] = 1; next } FNR in wrong { print "path " $2 }' \
-		"$W/wrong" second=1 "$W/expected" >>"$W/missing"
+		"$W/wrong" second=1 "$W/expected" >>"$W/missing" || no_room
 	drop_what_is_lost
 }
 # lengths N 'SIZE SIZE ' FILE FILE: these are the files of line N of $W/expected and those behind it.
 lengths() {
 	line=$1 sizes=$2
 	shift 2
-	[ "$(sizes_of "$@")" != "$sizes" ] || return 0
+	if [ "$(sizes_of "$@")" = "$sizes" ]; then
+		RIGHT=$((RIGHT + $#))
+		return 0
+	fi
+	is_right=0
 	for file; do
 		size=${sizes%% *} sizes=${sizes#* }
 		if [ -h "$file" ] || ! [ -f "$file" ] || [ "$(sizes_of "$file")" != "$size " ]; then
-			rm -f "$file"
-			echo "$line" >>"$W/wrong"
+			is_right=1 WRONG=$((WRONG + 1))
+			rm -f "$file" || no_room
+			echo "$line" >>"$W/wrong" || no_room
+		else
+			RIGHT=$((RIGHT + 1))
 		fi
 		line=$((line + 1))
 	done
+	return "$is_right"
 }
 sizes_of() { $SIZES "$@" 2>/dev/null | tr '\n' ' '; }
 ls_sizes() {
@@ -1749,23 +2060,20 @@ write_links_and_specials() {
 	make_entries special.kept
 	if [ "$KIND" = plain ]; then
 		# It leaves owner and time of links as they come.
-		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special.kept" >"$W/links"
+		awk 'BEGIN { FS = OFS = "\t" } $1 == 2 { print "link", $4, $5, $6, $2 }' "$W/special.kept" | note links
+		settled
 		restamp "$W/links"
 	fi
 	run deep.sh
 	rm -f "$W/deep.sh"
-	# Counted now, while all folders can be read.
-	found=
-	if find . >"$W/there" 2>/dev/null; then
-		found=$(awk -v skip="./$SCRATCH" '$0 != skip && index($0, skip "/") != 1 { n++ } END { print n + 0 }' "$W/there")
-	fi
-	rm -f "$W/there"
+	# Counted now, while all folders can be read. (A find that fails may not know such long paths.)
+	found=$({ find . 2>/dev/null || echo '*'; } | awk '$0 == "*" { exit } { n++ } END { if ($0 != "*") print n + 0 }')
 }
 
 # Gives everything its name, while folders have modes that allow it.
 move_into_place() {
 	# shellcheck disable=SC2016 # the inner shell expands these
-	TOPDIR=$TOPDIR find . ! -name . -prune ! -name "$SCRATCH" -exec sh -c 'exec mv -- "$@" "$TOPDIR/"' mv {} + ||
+	TOPDIR=$TOPDIR find . ! -name . -prune -exec sh -c 'exec mv -- "$@" "$TOPDIR/"' mv {} + ||
 		die 1 "cannot move what was restored to $target"
 	cd -P -- "$TOPDIR" || exit 1
 }
@@ -1778,7 +2086,7 @@ finish_folders() {
 	make_entries dirs
 	if [ "$KIND$ROOT" = plain0 ]; then
 		# For who is not root it leaves modes of folders as they are.
-		awk "$AWKLIB"'BEGIN {
+		scribe "$AWKLIB"'BEGIN {
 			OUT = W "/modes.sh"; while ((getline l) > 0) line[++n] = l
 			for (; n > 0; n--) {
 				split(line[n], f, TAB); r = raw(f[2])
@@ -1808,17 +2116,17 @@ of these may not be restored:"
 		if (f[2] !~ /^user[.]/ && ENVIRON["ROOT"] != 1) next
 		command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
 		print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
-	}' "$W/missing" second=1 "$W/attributes.all" >"$W/attributes.sh"
+	}' "$W/missing" second=1 "$W/attributes.all" | note attributes.sh
+	settled
 	run attributes.sh || fail "some extended attributes could not be set"
 }
 
 # Removes the scratch folders, stamps TARGET itself, and says how it went.
 finish() {
 	rc=0
-	[ ! -s "$W/failed" ] || rc=1
 	top=''
 	if [ -f "$W/top" ]; then
-		awk "$AWKLIB$STAMPS$HEADERS" <"$W/top"
+		scribe "$AWKLIB$STAMPS$HEADERS" <"$W/top"
 		top=$(cat "$W/headers.1")
 	else
 		expected=$((expected + 1))
@@ -1827,9 +2135,10 @@ finish() {
 	missing=$(awk '$1 == "path" { print substr($0, 6) }' "$W/missing" && cat "$W/hidden")
 	# A line feed in a path makes two lines of it.
 	expected=$((expected - $(awk '$1 == "path" { n += 1 + gsub(/%0A/, "") } END { print n + 0 }' "$W/missing")))
+	[ -f "$W/ok" ] && [ -f "$W/written" ] || rc=1
 	[ -w . ] || chmod u+rwx .
 	cd / && rm -rf "$STAGE" && cd -P "$TOPDIR" || exit 1
-	W='' STAGE=''
+	W='' STAGE='' TREE=''
 	trap - EXIT
 	if [ -n "$top" ]; then
 		# shellcheck disable=SC2086 # the flags are words
@@ -1856,8 +2165,14 @@ compare with \`sh recover.sh ls\`"
 	fi
 	if [ -n "$missing$lost_pages" ]; then
 		say "restored to $target, but not everything: see what is listed as lost"
-		[ "$rc" != 0 ] || rc=4
+		[ "$rc" = 0 ] || say "and there were the errors above"
+		[ "$NEWER_LOST" = 0 ] || say "and the damaged snapshot may be newer than this one"
+		[ "$DAMAGED$NEWER_LOST" = 00 ] || rc=4
 		exit "$rc"
+	fi
+	if [ "$rc" != 0 ] && [ "$NEWER_LOST" != 0 ]; then
+		die 4 "restored to $target, with the errors above,
+and the damaged snapshot may be newer than this one"
 	fi
 	[ "$rc" = 0 ] || die 1 "restored to $target, with the errors above"
 	[ "$NEWER_LOST" = 0 ] || die 4 "all of this snapshot is in $target,
@@ -1867,35 +2182,46 @@ but the damaged one may be newer"
 
 ############################################################################################ check
 
+# has_line PATTERN FILE: true if a line is so.
+has_line() { [ -n "$(awk -v pattern="$1" '$0 ~ pattern { print 1; exit }' "$2")" ]; }
+
 check() {
 	[ "$CHECK" = 1 ] || misuse "check and --no-check do not go together"
-	CHECK=0
-	workspace "${TMPDIR:-/tmp}/recover-tmp.$$"
-	CHECK=1
+	temporary
 	rc=0
 	for folder in packs index snapshots; do
 		names_in "$folder"
-	done >"$W/all"
+	done | note all
+	settled
 	refuse_unreadable "$W/all"
 	count=$(awk 'END { print NR }' "$W/all")
 	say "checking $count files"
-	mismatched <"$W/all" >"$W/damaged"
+	mismatched <"$W/all" | note damaged
+	settled
 	config=$(config_state)
-	[ "$config" = good ] || echo repository.json >>"$W/damaged"
+	[ "$config" = good ] || echo repository.json >>"$W/damaged" || no_room
 	# Packs that the index names must be there.
-	names_in packs >"$W/packs"
-	without "$W/damaged" "$W/all" | awk '/^index\//' >"$W/index.good"
+	awk '/^packs\//' "$W/all" | note packs
+	without "$W/damaged" "$W/all" | awk '/^index\//' | note index.good
+	settled
 	while read -r name; do
 		zstd -dcq <"$REPO/$name" 2>/dev/null
 	done <"$W/index.good" | awk '!second { there[$0] = 1; next }
 		$1 == "pack" { name = "packs/" substr($2, 1, 2) "/" $2; if (!(name in there) && !told[name]++) print name }' \
-		"$W/packs" second=1 - >"$W/absent"
+		"$W/packs" second=1 - | note absent
+	settled
 	for what in damaged absent; do
 		[ -s "$W/$what" ] || continue
 		echo "$what:"
 		sed 's/^/  /' "$W/$what"
 		rc=4
 	done
+	for folder in packs snapshots; do
+		has_line "^$folder/" "$W/all" && continue
+		echo "there is nothing in $folder/"
+		rc=4
+	done
+	[ -f "$W/written" ] || exit 1
 	if [ "$rc" = 0 ]; then
 		echo "all $count files of the repository are as they were written"
 	else

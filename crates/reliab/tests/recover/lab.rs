@@ -24,7 +24,7 @@ pub enum Shell {
 pub const SHELLS: [Shell; 2] = [Shell::Dash, Shell::Busybox];
 
 /// What the script may use, besides awk and a shell.
-pub const TOOLS: &str = "zstd tar sort sed dd head tail tr fold find xargs sha256sum stat ls cat mkdir rmdir rm mv cp ln \
+pub const TOOLS: &str = "zstd tar sort sed dd head tail tr fold od find xargs sha256sum stat ls cat mkdir rmdir rm mv cp ln \
                      chmod chown touch id wc mkfifo mknod setfattr";
 
 impl Shell {
