@@ -17,8 +17,7 @@ const RUNS: &str = "
         exit    INTEGER,
         figures TEXT,             -- JSON
         pid     INTEGER NOT NULL,
-        host    TEXT NOT NULL,
-        schedule TEXT             -- the job of [schedule] that a timer started; NULL for a person
+        host    TEXT NOT NULL
     ) STRICT;
     CREATE INDEX run_by_tool ON run (tool, started);
     CREATE TABLE cursor (
@@ -28,7 +27,10 @@ const RUNS: &str = "
 ";
 
 /// The numbers of `check_result` and `heartbeat` never come back: whoever reads on from one misses nothing.
+///
+/// `run.schedule` is the job of `[schedule]` that a timer started, NULL for a person.
 const FACTS: &str = "
+    ALTER TABLE run ADD COLUMN schedule TEXT;
     CREATE TABLE check_result (
         id      INTEGER PRIMARY KEY AUTOINCREMENT,
         run     INTEGER REFERENCES run (id) ON DELETE SET NULL,
@@ -124,3 +126,53 @@ const INCIDENTS: &str = "
         by       TEXT NOT NULL
     ) STRICT;
 ";
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use crate::clock::{Clock as _, FixedClock};
+    use crate::exit::Exit;
+    use crate::fact::Facts;
+    use crate::record::{Recorder, RunRecord, recent};
+
+    /// Version 1 as it was released.
+    const RELEASED: &str = "
+        CREATE TABLE run (
+            id      INTEGER PRIMARY KEY,
+            tool    TEXT NOT NULL,
+            job     TEXT NOT NULL,
+            started INTEGER NOT NULL,
+            ended   INTEGER,
+            outcome TEXT,
+            exit    INTEGER,
+            figures TEXT,
+            pid     INTEGER NOT NULL,
+            host    TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX run_by_tool ON run (tool, started);
+        CREATE TABLE cursor (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+        INSERT INTO run VALUES (1, 'backup', 'nightly', 5, 6, 'done', 0, 'null', 7, 'host');
+        PRAGMA user_version = 1;
+    ";
+
+    #[test]
+    fn a_released_file_keeps_its_runs_and_records_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        Connection::open(dir.path().join("state.db")).unwrap().execute_batch(RELEASED).unwrap();
+        let (recorder, error) = Recorder::open(dir.path());
+        assert!(error.is_none(), "{error:?}");
+        let clock = FixedClock::new("2026-11-22T12:00:00Z".parse().unwrap());
+        RunRecord::start(&recorder, "backup", "nightly", Some("backup"), &clock)
+            .finish(Exit::Done, &serde_json::Value::Null, &Facts::default())
+            .unwrap();
+        let state = recorder.state().unwrap();
+        let runs = recent(state, "backup", 10).unwrap();
+        assert_eq!(runs.iter().map(|run| run.started).max(), Some(clock.now()));
+        assert_eq!(runs.len(), 2);
+        let sql = "SELECT schedule FROM run ORDER BY id";
+        let schedules: Vec<Option<String>> =
+            state.with(|db| db.prepare(sql)?.query_map([], |row| row.get(0))?.collect()).unwrap();
+        assert_eq!(schedules, [None, Some("backup".into())]);
+    }
+}
