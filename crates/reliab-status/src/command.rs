@@ -11,10 +11,13 @@ use reliab_common::clock::Clock as _;
 use reliab_common::exit::Level;
 use reliab_common::failure::{ErrorTable, UsageError};
 use reliab_common::paths;
+use reliab_common::rhythm;
 use reliab_common::session::Session;
 use reliab_common::state::State;
 use reliab_common::ui::Ui;
+use reliab_common::upkeep::up_for;
 
+use crate::due::Due;
 use crate::overview::Overview;
 use crate::{prometheus, terminal};
 
@@ -26,7 +29,8 @@ const EXAMPLES: &str = "  \
 
 /// Show what is known: jobs and when they ran, checks, open incidents, messages that wait.
 ///
-/// It reads the state file and changes nothing. The exit code is that of the worst thing shown.
+/// A scheduled job that is late is CRITICAL, and a result that its job did not repeat in time is a WARNING at least.
+/// It reads the state file; all it may note there is since when a job is scheduled. The exit code is that of the worst thing shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help_of::<Level>(EXAMPLES))]
 pub struct Args {
@@ -54,7 +58,13 @@ impl Tool for Args {
             return Err(UsageError(text).into());
         }
         let state = State::open(&folder)?;
-        let overview = Overview::read(&state, session.clock.now())?;
+        let due = Due {
+            schedule: &session.config.schedule,
+            now: session.clock.now(),
+            up: up_for(),
+            own: session.env.var(rhythm::VARIABLE).and_then(|name| name.to_str()),
+        };
+        let overview = Overview::read(&state, &due)?;
         self.show(&overview, ui)
     }
 }

@@ -1,18 +1,22 @@
 //! What the state file knows, read in one go.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reliab_common::exit::{Ending as _, Exit, Level};
+use reliab_common::rhythm::{self, is_good};
 use reliab_common::state::{State, StateError, nanos, time};
 use reliab_common::units::rough;
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
+use crate::due::Due;
+
 /// What was not heard of for longer is left out.
 const FORGET: TimeDelta = TimeDelta::days(60);
-/// A target that its tool passed over for longer than this is no longer watched.
+/// A target that its tool passed over for longer than this, and than its rhythm, is no longer watched.
 const PASSED_OVER: TimeDelta = TimeDelta::days(1);
 /// A message that waits for longer is a warning.
 const WAITS_LONG: Duration = Duration::from_secs(15 * 60);
@@ -58,6 +62,8 @@ pub(crate) struct CheckView {
     pub level: Level,
     pub at: DateTime<Utc>,
     pub summary: String,
+    /// Whether it should have been repeated by now.
+    pub stale: bool,
 }
 
 /// An incident that is open.
@@ -107,9 +113,10 @@ pub(crate) struct StateFile {
 }
 
 impl Overview {
-    /// Reads what the state knows at the time `now`.
-    pub fn read(state: &State, now: DateTime<Utc>) -> Result<Self, StateError> {
-        let bytes = state.size();
+    /// Reads what the state knows, and judges it by what is due.
+    pub fn read(state: &State, due: &Due<'_>) -> Result<Self, StateError> {
+        let (now, bytes) = (due.now, state.size());
+        let scheduled = due.jobs(state)?;
         let mut overview = state.with(|db| {
             // One transaction: everything is of the same moment.
             let db = db.unchecked_transaction()?;
@@ -118,7 +125,7 @@ impl Overview {
                 at: now,
                 level: Level::Ok,
                 jobs: jobs(&db, since)?,
-                checks: checks(&db, since)?,
+                checks: checks(&db, since, due)?,
                 incidents: incidents(&db)?,
                 outbox: outbox(&db, nanos(now - TimeDelta::days(7)))?,
                 heartbeats: heartbeats(&db, since)?,
@@ -126,6 +133,8 @@ impl Overview {
                 state: StateFile { path: state.path().to_owned(), bytes },
             })
         })?;
+        overview.checks.extend(scheduled);
+        overview.checks.sort_by(|a, b| (&a.source, &a.target).cmp(&(&b.source, &b.target)));
         overview.level = overview.worst();
         Ok(overview)
     }
@@ -159,13 +168,32 @@ impl Overview {
 }
 
 fn jobs(db: &Connection, since: i64) -> rusqlite::Result<Vec<JobView>> {
-    let sql = "SELECT tool, job, started, ended, outcome, exit, pid,
-            (SELECT max(good.started) FROM run good WHERE good.tool = latest.tool AND good.job = latest.job
-                AND good.outcome NOT IN ('failed', 'usage', 'locked'))
+    let sql = "SELECT tool, job, started, ended, outcome, exit, pid
         FROM (SELECT *, row_number() OVER (PARTITION BY tool, job ORDER BY started DESC, id DESC) AS place
             FROM run WHERE started >= ?1) latest
         WHERE place = 1 ORDER BY tool, job";
-    db.prepare(sql)?.query_map([since], job)?.collect()
+    let mut jobs: Vec<JobView> = db.prepare(sql)?.query_map([since], job)?.collect::<Result<_, _>>()?;
+    let mut good = last_good(db)?;
+    for job in &mut jobs {
+        job.last_good = good.remove(&(job.tool.clone(), job.job.clone()));
+    }
+    Ok(jobs)
+}
+
+/// When the last run of each job began that did its work, by tool and job.
+fn last_good(db: &Connection) -> rusqlite::Result<HashMap<(String, String), DateTime<Utc>>> {
+    let sql = "SELECT tool, job, outcome, max(started) FROM run WHERE outcome IS NOT NULL GROUP BY tool, job, outcome";
+    let mut latest = HashMap::new();
+    let mut statement = db.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if is_good(&row.get::<_, String>(2)?) {
+            let started = time(row.get(3)?);
+            let known = latest.entry((row.get(0)?, row.get(1)?)).or_insert(started);
+            *known = started.max(*known);
+        }
+    }
+    Ok(latest)
 }
 
 fn job(row: &Row<'_>) -> rusqlite::Result<JobView> {
@@ -179,7 +207,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobView> {
         ended: row.get::<_, Option<i64>>(3)?.map(time),
         outcome,
         exit: row.get(5)?,
-        last_good: row.get::<_, Option<i64>>(7)?.map(time),
+        last_good: None,
         running,
     })
 }
@@ -195,18 +223,28 @@ fn level_of(outcome: Option<&str>, running: bool) -> Level {
 }
 
 /// The latest result of each target that is still looked at; how runs themselves ended is told by [`jobs`].
-fn checks(db: &Connection, since: i64) -> rusqlite::Result<Vec<CheckView>> {
+fn checks(db: &Connection, since: i64, due: &Due<'_>) -> rusqlite::Result<Vec<CheckView>> {
     let sql = "SELECT source, target, level, at, summary, max(id) FROM check_result latest
         WHERE at >= ?1 AND NOT EXISTS
             (SELECT 1 FROM run WHERE run.tool = latest.source AND run.job = latest.target)
         GROUP BY source, target ORDER BY source, target";
-    let all = db.prepare(sql)?.query_map([since], check)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let newest = |source: &str| all.iter().filter(|check| check.source == source).map(|check| check.at).max();
-    let passed_over: Vec<bool> = all
-        .iter()
-        .map(|check| newest(&check.source).is_some_and(|newest| newest - check.at > PASSED_OVER))
-        .collect();
-    Ok(all.into_iter().zip(passed_over).filter_map(|(check, passed)| (!passed).then_some(check)).collect())
+    let mut all = db.prepare(sql)?.query_map([since], check)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    // What is scheduled is judged afresh.
+    all.retain(|check| check.source != rhythm::SOURCE || !due.schedule.contains_key(&check.target));
+    let mut newest: HashMap<String, DateTime<Utc>> = HashMap::new();
+    for check in &all {
+        let known = newest.entry(check.source.clone()).or_insert(check.at);
+        *known = check.at.max(*known);
+    }
+    all.retain(|check| newest[&check.source] - check.at <= passed_over(&check.source, due));
+    all.iter_mut().for_each(|check| due.mark(check));
+    Ok(all)
+}
+
+/// A target that its tool passed over for longer than this is no longer watched.
+fn passed_over(source: &str, due: &Due<'_>) -> TimeDelta {
+    let rhythm = due.stale_after(source).and_then(|after| TimeDelta::from_std(after).ok());
+    rhythm.unwrap_or_default().max(PASSED_OVER)
 }
 
 fn check(row: &Row<'_>) -> rusqlite::Result<CheckView> {
@@ -216,6 +254,7 @@ fn check(row: &Row<'_>) -> rusqlite::Result<CheckView> {
         level: Level::from_code(row.get(2)?).unwrap_or(Level::Unknown),
         at: time(row.get(3)?),
         summary: row.get(4)?,
+        stale: false,
     })
 }
 
@@ -273,9 +312,14 @@ fn measurements(db: &Connection, since: i64) -> rusqlite::Result<Vec<Measurement
 pub(crate) mod tests {
     use super::*;
     use reliab_common::clock::{Clock as _, FixedClock};
+    use reliab_common::config::Schedule;
     use reliab_common::fact::{self, CheckResult, Facts, Sample};
     use reliab_common::record::{Recorder, RunRecord};
     use serde_json::{Value, json};
+
+    fn due(schedule: &Schedule, now: DateTime<Utc>) -> Due<'_> {
+        Due { schedule, now, up: Duration::from_secs(90 * 86_400), own: None }
+    }
 
     /// A state with a bit of everything, read at a fixed time.
     pub(crate) fn example() -> Overview {
@@ -323,7 +367,7 @@ pub(crate) mod tests {
         fact::beat(state, "nightly", clock.now()).unwrap();
         incident(state, clock.now());
         clock.advance(TimeDelta::minutes(42));
-        Overview::read(state, clock.now()).unwrap()
+        Overview::read(state, &due(&Schedule::new(), clock.now())).unwrap()
     }
 
     fn check(source: &str, target: &str, at: DateTime<Utc>, level: Level, summary: &str) -> CheckResult {
@@ -388,8 +432,84 @@ pub(crate) mod tests {
     fn an_empty_state_is_well() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
-        let seen = Overview::read(&state, "2026-11-22T12:00:00Z".parse().unwrap()).unwrap();
+        let seen =
+            Overview::read(&state, &due(&Schedule::new(), "2026-11-22T12:00:00Z".parse().unwrap())).unwrap();
         assert_eq!(seen.level, Level::Ok);
         assert!(seen.jobs.is_empty() && seen.checks.is_empty());
+    }
+
+    /// A state in which a backup, a probe and a run that could not tell went before, and its clock.
+    fn bench() -> (tempfile::TempDir, Recorder, FixedClock) {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, _) = Recorder::open(dir.path());
+        let clock = FixedClock::new("2026-11-22T12:00:00Z".parse().unwrap());
+        let checks = vec![
+            check("probe", "api", clock.now(), Level::Ok, "200 in 31 ms"),
+            check("service", "web", clock.now(), Level::Ok, "well"),
+            check("disk", "/", clock.now(), Level::Ok, "5% used"),
+        ];
+        let facts = Facts { checks, samples: vec![] };
+        RunRecord::start(&recorder, "backup", "j", None, &clock)
+            .finish(Exit::Done, &json!({}), &facts)
+            .unwrap();
+        (dir, recorder, clock)
+    }
+
+    fn schedule(jobs: &Value) -> Schedule {
+        serde_json::from_value(jobs.clone()).unwrap()
+    }
+
+    fn found(seen: &Overview) -> Vec<(&str, &str, Level, bool)> {
+        let all = seen.checks.iter();
+        all.map(|check| (check.source.as_str(), check.target.as_str(), check.level, check.stale)).collect()
+    }
+
+    #[test]
+    fn silence_is_told_of_jobs_and_of_checks() {
+        let (_dir, recorder, clock) = bench();
+        let state = recorder.state().unwrap();
+        let schedule = schedule(&json!({ "backup": { "at": "02:30" }, "probe": { "every": "5m" } }));
+        let first = Overview::read(state, &due(&schedule, clock.now())).unwrap();
+        assert_eq!(first.level, Level::Ok, "{:?}", found(&first));
+        clock.advance(TimeDelta::days(20));
+        let seen = Overview::read(state, &due(&schedule, clock.now())).unwrap();
+        let expected = [
+            ("disk", "/", Level::Ok, false),
+            ("probe", "api", Level::Warning, true),
+            ("schedule", "backup", Level::Critical, false),
+            ("schedule", "probe", Level::Critical, false),
+            ("service", "web", Level::Warning, true),
+        ];
+        assert_eq!((seen.level, found(&seen)), (Level::Critical, expected.to_vec()));
+        assert_eq!(seen.checks[1].summary, "stale, 20 d old, expected every 5 min; was: 200 in 31 ms");
+        assert_eq!(seen.checks[2].summary, "last ran 20 d ago, expected every 24 h");
+    }
+
+    #[test]
+    fn a_machine_that_has_just_started_and_the_job_that_runs_now_are_not_late() {
+        let (_dir, recorder, clock) = bench();
+        let state = recorder.state().unwrap();
+        let schedule = schedule(&json!({ "probe": { "every": "5m" }, "metrics": { "every": "1m" } }));
+        Overview::read(state, &due(&schedule, clock.now())).unwrap();
+        clock.advance(TimeDelta::days(2));
+        let up = Duration::from_secs(60);
+        let seen =
+            Overview::read(state, &Due { up, own: Some("metrics"), ..due(&schedule, clock.now()) }).unwrap();
+        assert_eq!(seen.level, Level::Ok, "{:?}", found(&seen));
+        assert!(seen.checks.iter().all(|check| check.target != "metrics"));
+    }
+
+    #[test]
+    fn what_is_good_is_the_same_as_for_the_rhythm() {
+        let (_dir, recorder, clock) = bench();
+        for end in [Level::Critical, Level::Unknown] {
+            clock.advance(TimeDelta::hours(1));
+            RunRecord::start(&recorder, "disk", "mounts", None, &clock)
+                .finish(end, &json!({}), &Facts::default())
+                .unwrap();
+        }
+        let seen = Overview::read(recorder.state().unwrap(), &due(&Schedule::new(), clock.now())).unwrap();
+        let disk = seen.jobs.iter().find(|job| job.tool == "disk").unwrap();
+        assert_eq!(disk.last_good, Some(clock.now() - TimeDelta::hours(1)));
     }
 }
