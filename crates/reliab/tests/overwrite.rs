@@ -134,8 +134,8 @@ fn a_full_target_holds_whole_files_alone_and_never_completes_it() {
     fs::create_dir(&out).unwrap();
     let mut generator = Generator::new(11);
     for number in 0..40 {
-        let len = if number % 8 == 7 { 900_000 } else { 90_000 };
-        fs::write(place.join(format!("data/{number:02}")), generator.bytes(len)).unwrap();
+        // Small ones alone: of large ones the test of their names tells.
+        fs::write(place.join(format!("data/{number:02}")), generator.bytes(90_000)).unwrap();
     }
     succeed(place, &["backup", "data", "--quiet"]);
     let mount =
