@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use reliab_common::fact;
 use reliab_common::state::State;
-use support::{Bench, answer, request, serve};
+use support::{Bench, Results, answer, request, serve};
 
 const PROMETHEUS: &str = "Content-Type: text/plain; version=0.0.4\r\n";
 const OPEN_METRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
@@ -118,4 +118,69 @@ fn a_scrape_that_fails_is_unknown() {
     assert_eq!(results.exit, 3);
     let summary = results.service("checkout")["summary"].as_str().unwrap().to_owned();
     assert!(summary.contains("expected a connection, got connection refused"), "{summary}");
+}
+
+/// The results for one text after the other, with the configuration of each.
+fn scraped(headers: &'static str, steps: &[(&str, &str)]) -> Vec<Results> {
+    let (url, text) = metrics(headers);
+    let bench = Bench::new();
+    let each = |&(content, more): &(&str, &str)| {
+        content.clone_into(&mut text.lock().unwrap());
+        bench.results(&format!("[[service]]\nname = \"shop\"\nmetrics = \"{url}\"\n{more}"))
+    };
+    steps.iter().map(each).collect()
+}
+
+#[test]
+fn errors_that_cannot_be_seen_are_told_and_not_stored_as_none() {
+    let requests = "requests = \"req\"\n";
+    let results = scraped(PROMETHEUS, &[("req 1\n", requests), ("req 5\n", requests)]);
+    let service = results[1].service("shop");
+    assert_eq!((service["requests"].as_f64(), service["errors"].as_f64()), (Some(4.0), None), "{service}");
+    let summary = service["summary"].as_str().unwrap();
+    assert!(summary.contains("errors are not known: no request has a label `code`"), "{summary}");
+    let wrong = "requests = \"req\"\nerrors = \"err\"\n";
+    let results = scraped(PROMETHEUS, &[("req 1\n", wrong), ("req 5\n", wrong)]);
+    for results in results {
+        let summary = results.service("shop")["summary"].as_str().unwrap().to_owned();
+        assert!(summary.contains("errors are not known: no series fits `errors`, err"), "{summary}");
+    }
+}
+
+#[test]
+fn another_selector_begins_anew() {
+    let text = "few_total{code=\"200\"} 10\nmany_total{code=\"200\"} 1000010\n";
+    let [few, many] = ["requests = \"few_total\"\n", "requests = \"many_total\"\n"];
+    let results = scraped(PROMETHEUS, &[(text, few), (text, many), (text, many)]);
+    let second = results[1].service("shop");
+    assert!(second["requests"].is_null(), "{second}");
+    assert!(second["summary"].as_str().unwrap().contains("counting begins anew"), "{second}");
+    assert_eq!(results[2].service("shop")["requests"].as_f64(), Some(0.0));
+}
+
+#[test]
+fn after_hours_without_a_scrape_counting_begins_anew() {
+    let (url, text) = metrics(PROMETHEUS);
+    let (bench, config) = (Bench::new(), service(&url));
+    let scrape = |good| {
+        *text.lock().unwrap() = exposition(good, 0, 5, "");
+        bench.results(&config).service("checkout").clone()
+    };
+    scrape(10);
+    assert_eq!(scrape(20)["requests"].as_f64(), Some(10.0));
+    let state = State::open(&bench.path("state")).unwrap();
+    let put_back = |hours: i64, period: i64| {
+        let kept = state.cursor("service-checkout").unwrap().unwrap();
+        let mut kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+        kept["at"] = serde_json::json!(chrono::Utc::now() - chrono::TimeDelta::hours(hours));
+        kept["period"] = serde_json::json!(period);
+        state.set_cursor("service-checkout", &kept.to_string()).unwrap();
+    };
+    put_back(5, 60);
+    let service = scrape(1020);
+    assert!(service["requests"].is_null(), "{service}");
+    assert!(service["summary"].as_str().unwrap().contains("counting begins anew"), "{service}");
+    // Scrapes that are hours apart are counted as long as they stay so.
+    put_back(5, 2 * 3600);
+    assert_eq!(scrape(1030)["requests"].as_f64(), Some(10.0));
 }

@@ -12,6 +12,7 @@ const RULES: &[(&str, &str, Option<Level>)] = &[
     ("probe-warning", "probe * is only warning for 10 runs", None),
     ("probe-unknown", "probe * is unknown for 30m", Some(Level::Warning)),
     ("service", "service * is critical for 2 runs", None),
+    ("service-unknown", "service * is unknown for 30m", Some(Level::Warning)),
     ("disk", "disk * is warning", None),
     ("disk-unknown", "disk * is unknown for 30m", Some(Level::Warning)),
     ("job", "job * is failed", None),
@@ -78,6 +79,15 @@ mod tests {
             super::super::parse::parse(&rule.when).unwrap();
         }
         assert_eq!(rules(true).len(), rules(false).len() + 1);
+    }
+
+    #[test]
+    fn what_cannot_be_found_out_is_told_whatever_was_to_be() {
+        for source in ["probe", "service", "disk"] {
+            let when = format!("{source} * is unknown for 30m");
+            let found = rules(false).into_iter().find(|rule| rule.when == when);
+            assert_eq!(found.and_then(|rule| rule.level), Some(Level::Warning), "{source}");
+        }
     }
 
     #[test]

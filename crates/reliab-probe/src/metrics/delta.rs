@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::histogram::Histogram;
-use super::reading::{Buckets, Reading};
+use super::reading::{Buckets, Reading, restarted};
 
 /// What happened between two scrapes.
 pub(super) struct Delta {
     /// Requests.
     pub requests: f64,
-    /// Failed ones.
-    pub errors: f64,
+    /// Failed ones, where they can be seen.
+    pub errors: Option<f64>,
     /// Seconds that requests took: p50, p95, p99, where known.
     pub quantiles: [Option<f64>; 3],
 }
@@ -22,16 +22,17 @@ impl Delta {
     /// What happened between `before` and `now`.
     pub(super) fn between(before: &Reading, now: &Reading) -> Self {
         // A process that started anew counts from zero, even if it has come further than before.
-        let restarted = matches!((before.started, now.started), (Some(a), Some(b)) if (b - a).abs() > 1.0);
+        let restarted = restarted(before.started, now.started);
         let counted = |before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>| {
             let since = |(key, &value): (&String, &f64)| grown(before.get(key).filter(|_| !restarted), value);
-            now.iter().map(since).sum()
+            // The sum of no numbers would be -0.
+            now.iter().map(since).fold(0.0, |sum, count| sum + count)
         };
         let histogram = buckets(before, now, restarted);
         let quantile = |(_, share): (&str, f64)| histogram.quantile(share).or_else(|| told(now, share));
         Self {
             requests: counted(&before.requests, &now.requests),
-            errors: counted(&before.errors, &now.errors),
+            errors: now.sees_errors.then(|| counted(&before.errors, &now.errors)),
             quantiles: QUANTILES.map(quantile),
         }
     }
@@ -103,8 +104,39 @@ mod tests {
         let before = "req{code=\"200\"} 100\nreq{code=\"500\"} 5\n";
         let now = "req{code=\"200\"} 150\nreq{code=\"500\"} 7\nreq{code=\"503\"} 2\n";
         let delta = between(before, now);
-        assert_eq!((delta.requests, delta.errors), (54.0, 4.0));
+        assert_eq!((delta.requests, delta.errors), (54.0, Some(4.0)));
         assert_eq!(delta.quantiles, [None; 3]);
+    }
+
+    #[test]
+    fn errors_that_cannot_be_seen_are_not_none() {
+        assert_eq!(between("req 1\n", "req 5\n").errors, None);
+        let none = between("req{code=\"200\"} 1\n", "req{code=\"200\"} 5\n").errors.unwrap();
+        assert_eq!(none.to_bits(), 0.0_f64.to_bits(), "{none}");
+    }
+
+    #[test]
+    fn a_selector_of_errors_must_have_something_to_look_at() {
+        let seen = |errors: &str, text: &str| {
+            let latency = Selector::parse("lat").unwrap();
+            let selector = |text| Some(Selector::parse(text).unwrap());
+            let wanted = Wanted { requests: selector("req"), errors: selector(errors), latency };
+            Reading::of(text, false, &wanted).unwrap().sees_errors
+        };
+        // None has failed yet.
+        assert!(seen("req{code=~\"5..\"}", "req{code=\"200\"} 5\n"));
+        assert!(seen("err", "req 5\nerr 0\n"));
+        assert!(!seen("err", "req 5\n"));
+        assert!(!seen("req{coed=~\"5..\"}", "req{code=\"500\"} 5\n"));
+    }
+
+    #[test]
+    fn a_series_that_was_absent_does_not_count_whole_when_it_comes_back() {
+        let first = reading("req{code=\"200\"} 100\nreq{code=\"500\"} 1000\n");
+        let mut second = reading("req{code=\"200\"} 110\n");
+        second.remember(first);
+        let delta = Delta::between(&second, &reading("req{code=\"200\"} 120\nreq{code=\"500\"} 1003\n"));
+        assert_eq!((delta.requests, delta.errors), (13.0, Some(3.0)));
     }
 
     #[test]
@@ -113,12 +145,12 @@ mod tests {
             "req{code=\"200\"} 100\nreq{code=\"500\"} 5\n",
             "req{code=\"200\"} 30\nreq{code=\"500\"} 6\n",
         );
-        assert_eq!((delta.requests, delta.errors), (31.0, 1.0));
+        assert_eq!((delta.requests, delta.errors), (31.0, Some(1.0)));
         let start = |at: u32, value: u32| {
             format!("process_start_time_seconds {at}\nreq 1\nreq{{code=\"500\"}} {value}\n")
         };
         let errors = |before, now| between(&start(before, 10), &start(now, 12)).errors;
-        assert_eq!((errors(1000, 2000), errors(1000, 1000)), (12.0, 2.0));
+        assert_eq!((errors(1000, 2000), errors(1000, 1000)), (Some(12.0), Some(2.0)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What one scrape says: counters and buckets by series, kept for the next scrape to count from.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,14 @@ pub(crate) struct Wanted {
     pub latency: Selector,
 }
 
+impl Wanted {
+    /// The selectors as one text: where it differs, counts cannot be compared.
+    pub(super) fn text(&self) -> String {
+        let text = |selector: &Option<Selector>| selector.as_ref().map(|selector| selector.text().to_owned());
+        format!("{:?}", (text(&self.requests), text(&self.errors), self.latency.text()))
+    }
+}
+
 /// One scrape.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reading {
@@ -32,6 +41,9 @@ pub(super) struct Reading {
     pub requests: BTreeMap<String, f64>,
     /// Failed requests by series.
     pub errors: BTreeMap<String, f64>,
+    /// Whether an error would be seen, so that none means that none happened.
+    #[serde(skip)]
+    pub sees_errors: bool,
     /// Buckets of the latency by series.
     pub buckets: BTreeMap<String, Buckets>,
     /// Quantiles that the service computed itself, by quantile and series; they are no counters.
@@ -61,6 +73,18 @@ impl Reading {
         if series > SERIES { Err(ReadingError::TooMany) } else { Ok(reading) }
     }
 
+    /// Takes over the series that the scrape before had and this one lacks: one that comes back must not count whole.
+    pub(super) fn remember(&mut self, before: Self) {
+        // A process that started anew has none of them.
+        if restarted(before.started, self.started) {
+            return;
+        }
+        let mut room = SERIES.saturating_sub(self.requests.len() + self.errors.len() + self.buckets.len());
+        add(&mut self.requests, before.requests, &mut room);
+        add(&mut self.errors, before.errors, &mut room);
+        add(&mut self.buckets, before.buckets, &mut room);
+    }
+
     /// Whether anything was wanted of the sample.
     fn take(&mut self, sample: &Sample<'_>, wanted: &Wanted) -> bool {
         if sample.name == "process_start_time_seconds" {
@@ -76,11 +100,15 @@ impl Reading {
             Some(selector) => selector.fits(sample, ""),
             None => requests && has_failed(sample),
         };
+        self.sees_errors |= match &wanted.errors {
+            Some(selector) => errors || selector.could_fit(sample),
+            None => requests && STATUS.iter().any(|label| !sample.label(label).is_empty()),
+        };
         if requests && is_count {
-            self.requests.insert(key(sample), sample.value);
+            self.requests.insert(key(sample, sample.name), sample.value);
         }
         if errors && is_count {
-            self.errors.insert(key(sample), sample.value);
+            self.errors.insert(key(sample, sample.name), sample.value);
         }
         self.take_latency(sample, &wanted.latency, is_count) || requests || errors
     }
@@ -88,12 +116,12 @@ impl Reading {
     fn take_latency(&mut self, sample: &Sample<'_>, latency: &Selector, is_count: bool) -> bool {
         if latency.fits(sample, "_bucket") && is_count {
             let bound = sample.label("le").to_owned();
-            self.buckets.entry(key(sample)).or_default().insert(bound, sample.value);
+            self.buckets.entry(key(sample, &latency.name)).or_default().insert(bound, sample.value);
             return true;
         }
         // A histogram may leave its last bucket out: its count is the same.
         if latency.fits(sample, "_count") && is_count {
-            let buckets = self.buckets.entry(key(sample)).or_default();
+            let buckets = self.buckets.entry(key(sample, &latency.name)).or_default();
             buckets.entry("+Inf".into()).or_insert(sample.value);
             return true;
         }
@@ -106,16 +134,38 @@ impl Reading {
     }
 }
 
-/// Without a selector of its own an error is what HTTP calls a server's error.
-fn has_failed(sample: &Sample<'_>) -> bool {
-    ["code", "status", "status_code"].iter().any(|label| sample.label(label).starts_with('5'))
+/// Whether a process started between two scrapes; one that does not say when it did counts as the same.
+pub(super) fn restarted(before: Option<f64>, now: Option<f64>) -> bool {
+    matches!((before, now), (Some(a), Some(b)) if (b - a).abs() > 1.0)
 }
 
-/// The labels of a series in a fixed order, bounds and quantiles apart. Values are quoted, so that no two label sets
+/// Adds what is absent, as long as there is room.
+fn add<T>(to: &mut BTreeMap<String, T>, from: BTreeMap<String, T>, room: &mut usize) {
+    for (key, value) in from {
+        if *room == 0 {
+            return;
+        }
+        if let Entry::Vacant(vacant) = to.entry(key) {
+            vacant.insert(value);
+            *room -= 1;
+        }
+    }
+}
+
+/// Labels that tell how a request ended.
+const STATUS: [&str; 3] = ["code", "status", "status_code"];
+
+/// Without a selector of its own an error is what HTTP calls a server's error.
+fn has_failed(sample: &Sample<'_>) -> bool {
+    STATUS.iter().any(|label| sample.label(label).starts_with('5'))
+}
+
+/// The metric, and the labels of a series in a fixed order, bounds and quantiles apart. Values are quoted, so that no two label sets
 /// give the same.
-fn key(sample: &Sample<'_>) -> String {
+fn key(sample: &Sample<'_>, metric: &str) -> String {
     let mut labels: Vec<_> =
         sample.labels.iter().filter(|(name, _)| *name != "le" && *name != "quantile").collect();
     labels.sort();
-    labels.iter().map(|(name, value)| format!("{name}={value:?},")).collect()
+    let labels: String = labels.iter().map(|(name, value)| format!("{name}={value:?},")).collect();
+    format!("{metric}{{{labels}}}")
 }

@@ -11,6 +11,7 @@ use crate::finding::excerpt;
 pub struct Selector {
     /// The name of the metric.
     pub name: String,
+    text: String,
     matchers: Vec<(String, Matcher)>,
 }
 
@@ -44,7 +45,19 @@ impl Selector {
             None if rest.trim().is_empty() => Vec::new(),
             None => return Err(fail("behind the name stands { or nothing".into())),
         };
-        Ok(Self { name: name.to_owned(), matchers })
+        Ok(Self { name: name.to_owned(), text: trimmed.to_owned(), matchers })
+    }
+
+    /// The selector as it was written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a series has what the selector looks at, its values apart: only then is none that fits a count of zero
+    /// and not a selector that is wrong.
+    pub(super) fn could_fit(&self, sample: &Sample<'_>) -> bool {
+        let has = |label: &str| !sample.label(label).is_empty();
+        sample.name == self.name && self.matchers.iter().all(|(label, _)| has(label))
     }
 
     /// Whether a series is meant whose name is the selector's with `suffix` added.

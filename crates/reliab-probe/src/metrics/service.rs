@@ -1,6 +1,6 @@
 //! The scrape of a service: from its answer to facts.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hyper::header::CONTENT_TYPE;
 use reliab_common::exit::Level;
 use reliab_common::fact::{CheckResult, Facts, Sample};
@@ -19,6 +19,12 @@ const SOURCE: &str = "service";
 /// What is asked for: both formats, the one with a clear end first.
 pub(crate) const ACCEPT: &str =
     "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+/// Counting begins anew where the last scrape is older than this many times the span between the two before it: what
+/// happened in hours without a scrape did not happen now.
+const PERIODS: i64 = 4;
+/// A span up to this is counted in any case, as scrapes by hand come soon after another.
+const SPAN: TimeDelta = TimeDelta::minutes(15);
 
 /// What a scrape found.
 #[derive(Serialize)]
@@ -46,7 +52,30 @@ pub(crate) struct Scraped {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     at: DateTime<Utc>,
+    /// What was read where: counts of something else cannot be compared.
+    #[serde(default)]
+    of: String,
+    /// Seconds since the scrape before.
+    #[serde(default)]
+    period: i64,
     reading: Reading,
+}
+
+impl Kept {
+    /// Why nothing can be counted from `before` on.
+    fn anew(&self, before: &Self) -> Option<String> {
+        let since = self.at - before.at;
+        let limit =
+            SPAN.max(TimeDelta::try_seconds(before.period.saturating_mul(PERIODS)).unwrap_or_default());
+        if self.of != before.of {
+            Some("other metrics than in the last scrape: counting begins anew".into())
+        } else if since > limit {
+            let ago = took(since.to_std().unwrap_or_default());
+            Some(format!("the last scrape was {ago} ago: counting begins anew"))
+        } else {
+            None
+        }
+    }
 }
 
 /// Reads a service's metrics and counts from its last scrape on.
@@ -69,16 +98,31 @@ pub(crate) fn scraped(outcome: &Outcome, wanted: &Wanted, state: Option<&State>)
         // What a service does is not known while its metrics cannot be read; whether it is up, its probes tell.
         Err(problem) => return nothing(Level::Unknown, problem, None),
     };
-    let before = state.and_then(|state| last(state, &name));
-    let kept = Kept { at: outcome.at, reading };
-    let Some(before) = before else {
-        return nothing(Level::Ok, "first scrape: counting begins".into(), Some(kept));
+    let note = unseen(&reading, wanted).map(|note| format!("; {note}")).unwrap_or_default();
+    let of = format!("{} {}", outcome.target.shown, wanted.text());
+    let mut kept = Kept { at: outcome.at, of, period: 0, reading };
+    let Some(before) = state.and_then(|state| last(state, &name)) else {
+        return nothing(Level::Ok, format!("first scrape: counting begins{note}"), Some(kept));
     };
+    kept.period = (kept.at - before.at).num_seconds();
+    if let Some(reason) = kept.anew(&before) {
+        return nothing(Level::Ok, reason + &note, Some(kept));
+    }
     let delta = Delta::between(&before.reading, &kept.reading);
-    let summary = summary(&delta, outcome.at - before.at);
+    let summary = summary(&delta, outcome.at - before.at) + &note;
+    kept.reading.remember(before.reading);
     let [p50, p95, p99] = delta.quantiles;
-    let (requests, errors) = (Some(delta.requests), Some(delta.errors));
+    let (requests, errors) = (Some(delta.requests), delta.errors);
     Scraped { requests, errors, p50, p95, p99, ..nothing(Level::Ok, summary, Some(kept)) }
+}
+
+/// Why errors are not counted. The rest is worth having all the same.
+fn unseen(reading: &Reading, wanted: &Wanted) -> Option<String> {
+    let reason = match &wanted.errors {
+        Some(selector) => format!("no series fits `errors`, {}", excerpt(selector.text())),
+        None => "no request has a label `code`, `status` or `status_code`; set `errors`".into(),
+    };
+    (!reading.sees_errors).then(|| format!("errors are not known: {reason}"))
 }
 
 fn read(outcome: &Outcome, wanted: &Wanted) -> Result<Reading, String> {
@@ -104,8 +148,11 @@ fn read(outcome: &Outcome, wanted: &Wanted) -> Result<Reading, String> {
 }
 
 fn summary(delta: &Delta, since: chrono::TimeDelta) -> String {
-    let share = if delta.requests > 0.0 { delta.errors / delta.requests * 100.0 } else { 0.0 };
-    let mut summary = format!("{} requests, {} errors ({share:.1} %)", delta.requests, delta.errors);
+    let mut summary = format!("{} requests", delta.requests);
+    if let Some(errors) = delta.errors {
+        let share = if delta.requests > 0.0 { errors / delta.requests * 100.0 } else { 0.0 };
+        summary.push_str(&format!(", {errors} errors ({share:.1} %)"));
+    }
     for ((name, _), value) in QUANTILES.into_iter().zip(delta.quantiles) {
         if let Some(time) = value.and_then(|value| std::time::Duration::try_from_secs_f64(value).ok()) {
             summary.push_str(&format!(", {name} {}", took(time)));
