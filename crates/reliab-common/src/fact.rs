@@ -12,19 +12,21 @@
 //! | `disk` | `sqlite PATH` | `bytes`, `free` (bytes of free pages), `wal` (bytes of the write-ahead log) |
 //! | `disk` | `backup REPOSITORY`, `drill FOLDER` | `need`, `free` (bytes) |
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use crate::exit::Level;
 use crate::state::{State, StateError, nanos, time};
 
-/// How long samples are kept one by one.
-pub const RAW_DAYS: i64 = 14;
-/// How long the hourly summaries of samples, and check results, are kept.
-pub const HOURLY_DAYS: i64 = 400;
+mod compaction;
 
-const HOUR: i64 = 3_600_000_000_000;
+pub use compaction::compact;
+
+/// How long samples are kept one by one, and all check results.
+pub const RAW_DAYS: i64 = 14;
+/// How long the hourly summaries of samples, and the check results that changed something, are kept.
+pub const HOURLY_DAYS: i64 = 400;
 
 /// What one check of one target found.
 #[derive(Clone, Debug, PartialEq)]
@@ -223,29 +225,10 @@ fn points(
     })
 }
 
-/// Turns samples older than [`RAW_DAYS`] into hourly summaries and drops what is older than [`HOURLY_DAYS`].
-pub fn compact(state: &State, now: DateTime<Utc>) -> Result<(), StateError> {
-    // Whole hours only: a summary is written once, when nothing can join its hour any more.
-    let raw = nanos(now - TimeDelta::days(RAW_DAYS)) / HOUR * HOUR;
-    let old = nanos(now - TimeDelta::days(HOURLY_DAYS));
-    state.write(|db| {
-        db.execute(
-            "INSERT OR REPLACE INTO sample_hour (series, at, count, mean, low, high)
-             SELECT series, at / ?1 * ?1, count(*), avg(value), min(value), max(value) FROM sample
-             WHERE at < ?2 GROUP BY series, at / ?1",
-            [HOUR, raw],
-        )?;
-        db.execute("DELETE FROM sample WHERE at < ?1", [raw])?;
-        for table in ["sample_hour", "check_result", "heartbeat"] {
-            db.execute(&format!("DELETE FROM {table} WHERE at < ?1"), [old])?;
-        }
-        db.execute("DELETE FROM run WHERE started < ?1", [old]).map(drop)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
     use serde_json::json;
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -293,18 +276,6 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_check_results_do_not_come_back() {
-        let (_dir, state) = state();
-        let old = at("2020-01-01T00:00:00Z");
-        put(&state, &Facts { checks: vec![check("a", old, Level::Ok)], samples: vec![] });
-        let last = checks_after(&state, 0).unwrap()[0].id;
-        compact(&state, at("2026-11-22T12:00:00Z")).unwrap();
-        assert_eq!(checks_after(&state, 0).unwrap(), []);
-        put(&state, &Facts { checks: vec![check("a", old, Level::Ok)], samples: vec![] });
-        assert!(checks_after(&state, last).unwrap().len() == 1);
-    }
-
-    #[test]
     fn values_that_are_not_finite_are_left_out() {
         let (_dir, state) = state();
         let now = at("2026-11-22T12:00:00Z");
@@ -312,27 +283,6 @@ mod tests {
         put(&state, &Facts { checks: vec![], samples: vec![sample(now, f64::NAN), sample(later, 1.0)] });
         let points = samples(&state, "disk", "/", "used", now, later + TimeDelta::seconds(1)).unwrap();
         assert_eq!(points, [Point { at: later, value: 1.0 }]);
-    }
-
-    #[test]
-    fn old_samples_become_hours_once_and_very_old_ones_go() {
-        let (_dir, state) = state();
-        let now = at("2026-11-22T12:34:00Z");
-        let old = at("2026-11-01T10:00:00Z");
-        let ancient = at("2025-01-01T00:00:00Z");
-        let values = [(old, 1.0), (old + TimeDelta::minutes(59), 4.0), (old + TimeDelta::minutes(60), 7.0)];
-        let mut all: Vec<_> = values.iter().map(|&(at, value)| sample(at, value)).collect();
-        all.extend([sample(ancient, 9.0), sample(now, 2.0)]);
-        put(&state, &Facts { checks: vec![], samples: all });
-        for _ in 0..2 {
-            compact(&state, now).unwrap();
-            let hours = hourly(&state, "disk", "/", "used", ancient, now).unwrap();
-            let expected =
-                [Point { at: old, value: 2.5 }, Point { at: old + TimeDelta::hours(1), value: 7.0 }];
-            assert_eq!(hours, expected);
-            let raw = samples(&state, "disk", "/", "used", ancient, now + TimeDelta::seconds(1)).unwrap();
-            assert_eq!(raw, [Point { at: now, value: 2.0 }]);
-        }
     }
 
     #[test]
