@@ -569,12 +569,13 @@ carefully() {
 		# What zstd could not write looks the same.
 		settled 1048576
 	done
-	die 4 "what could be read a moment ago no longer can: the disk or the memory fails.
-Copy the repository to another disk, and try again with that"
+	die 4 "what could be read a moment ago no longer can:
+the disk or the memory fails. Copy the repository to another disk, and try
+again with that"
 }
 
 # r PACK OFFSET LENGTH: bytes of a pack.
-r() { ! all_read || cut_out "$REPO/packs/$1" "$2" "$3" || unreadable; }
+r() { ! all_read || cut_out "$REPO/packs/$1" "$2" "$3" || left_alone $? || unreadable; }
 
 # cut_out FILE OFFSET LENGTH
 cut_out() {
@@ -585,14 +586,21 @@ cut_out() {
 	fi
 }
 
-unz() { zstd -dcq 2>/dev/null || unreadable; }
+unz() { zstd -dcq 2>/dev/null || left_alone $? || unreadable; }
+# True for the code of what was stopped (by SIGPIPE) because nobody reads on, such as a tar without room: who left it tells.
+left_alone() { [ "$1" = 141 ]; }
 
 # u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it. Of one
 # that is not whole nothing may come: tar would take what is in files for headers.
-u() { [ -f "$W/b/$1" ] || { r "$2" "$3" "$4" | unz; } >"$W/b/$1" || unreadable; }
+u() { [ -f "$W/b/$1" ] || blob "$@"; }
 c() { ! all_read || cut_out "$W/b/$1" "$2" "$3" || unreadable; }
 # The same for blobs of which one is needed at a time.
-u0() { { r "$1" "$2" "$3" | unz; } >"$W/b/0" || unreadable; }
+u0() { blob 0 "$@"; }
+blob() {
+	{ r "$2" "$3" "$4" | unz; } >"$W/b/$1" || unreadable
+	# What zstd could not write looks as if it could not read. Tried at once: later there may be room again.
+	all_read || settled 1048576
+}
 c0() { c 0 "$1" "$2"; }
 # drop NAME...: they are not needed any more. zeros COUNT: that many.
 drop() { (cd "$W/b" && rm -f "$@"); }

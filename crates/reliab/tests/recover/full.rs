@@ -154,7 +154,9 @@ fn snapshots_are_checked_also_where_packs_are_not() {
 fn where_an_older_snapshot_loses_files_both_are_told() {
     let lab = Lab::new(0);
     let latest = lab.repo().join("snapshots").join(&lab.latest);
-    let blob = lab.needed("bundle");
+    // One that the older snapshot needs too.
+    let needs = &lab.entries["data/many/0001"].needs;
+    let blob = lab.blob(needs.first().unwrap());
     for shell in SHELLS {
         while_damaged(&latest, &Damage::Flip(500), || {
             while_flipped(blob, || {
