@@ -23,6 +23,8 @@ use crate::uplink;
 
 /// No start follows while work that is ready waits longer than this: what is measured is the target, not our queue.
 const CALM: Duration = Duration::from_millis(1);
+/// … but no start waits longer than this: a peer that keeps us busy must not keep others from being asked.
+const BUSY: Duration = Duration::from_secs(1);
 /// How often a run looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -167,11 +169,32 @@ impl Crew {
 
 /// Waits until what is ready to go on does so without delay.
 async fn calm() {
-    loop {
+    let began = Instant::now();
+    while began.elapsed() < BUSY {
         let asked = Instant::now();
         tokio::task::yield_now().await;
         if asked.elapsed() < CALM {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_keeps_us_busy_keeps_no_other_from_being_asked() {
+        let busy = tokio::spawn(async {
+            loop {
+                std::thread::sleep(CALM * 2);
+                tokio::task::yield_now().await;
+            }
+        });
+        let started = Instant::now();
+        // Without a bound this never ends, and no timer of the runtime would say so.
+        calm().await;
+        assert!(started.elapsed() < BUSY * 3);
+        busy.abort();
     }
 }
