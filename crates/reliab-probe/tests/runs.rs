@@ -79,8 +79,9 @@ fn there_are_never_more_sockets_than_allowed() {
 
 #[test]
 fn when_all_fail_and_the_references_too_it_is_our_uplink() {
-    let dead = format!("http://127.0.0.1:{}/", free_port());
-    let alive = format!("http://{}/", answers(answer("200 OK", "", "x")));
+    // Neither is loopback by its address, though both are this machine.
+    let dead = format!("http://0.0.0.0:{}/", free_port());
+    let alive = format!("http://0.0.0.0:{}/", answers(answer("200 OK", "", "x")).port());
     let references = |list: &str| format!("[uplink]\nreferences = [{list}]\n");
     let two = [probe("a", &dead, ""), probe("b", &dead, "")].concat();
     let closed = format!("\"127.0.0.1:{}\", \"{dead}\"", free_port());
@@ -99,6 +100,29 @@ fn when_all_fail_and_the_references_too_it_is_our_uplink() {
     assert_eq!((results.exit, results.level("a")), (2, "critical"));
     let results = bench.results(&(two + &probe("c", &alive, "") + &references(&closed)));
     assert_eq!((results.exit, results.level("a"), results.level("c")), (2, "critical", "ok"));
+}
+
+#[test]
+fn what_says_nothing_about_the_uplink_does_not_vouch_for_it() {
+    let dead = format!("http://0.0.0.0:{}/", free_port());
+    let here = format!("http://{}/", answers(answer("200 OK", "", "x")));
+    let here_dead = format!("http://127.0.0.1:{}/", free_port());
+    let references = format!("[uplink]\nreferences = [\"{dead}\"]\n");
+    let config = [
+        probe("far", &dead, "retries = 0"),
+        probe("here", &here, ""),
+        probe("here-dead", &here_dead, "retries = 0"),
+        probe("secret", &here, "bearer = { env = \"ABSENT\" }"),
+    ];
+    let results = Bench::new().results(&(config.concat() + &references));
+    let levels = ["far", "here", "here-dead", "secret"].map(|name| results.level(name));
+    assert_eq!(levels, ["unknown", "ok", "critical", "unknown"]);
+    assert!(results.finding("far").1.contains("our own uplink is down"), "{:?}", results.finding("far"));
+    assert!(
+        results.finding("secret").1.starts_with("cannot find a secret"),
+        "{:?}",
+        results.finding("secret")
+    );
 }
 
 #[test]
@@ -212,6 +236,15 @@ fn what_cannot_be_meant_is_refused_with_the_reason() {
     assert_eq!(
         told(&http("client_key = \"k\""), &[]),
         "probe a: `client_cert` and `client_key` belong together"
+    );
+    for key in ["expect.cert_days = 20", "expect.phases.tls = \"1s\""] {
+        let problem = told(&http(key), &[]);
+        assert!(problem.ends_with("needs an https: URL, and this one begins with http:"), "{problem}");
+    }
+    let problem = told(&probe("dns = \"a.test\"\nserver = \"127.0.0.1\"\nexpect.rcode = \"NXDOMIAN\""), &[]);
+    assert!(
+        problem.starts_with("probe a: `expect.rcode`: `NXDOMIAN` is none; there are NOERROR"),
+        "{problem}"
     );
     assert!(
         told(&http("expect.json = \"status\""), &[]).starts_with("probe a: `expect.json`: `status` is not")

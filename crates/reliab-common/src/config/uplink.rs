@@ -7,6 +7,6 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields, expecting = "the section [uplink]")]
 pub struct Uplink {
     /// URLs, or `HOST:PORT` for a TCP connection, of what others keep up. They are asked when every probe of a run
-    /// fails; if they all fail too, the results are UNKNOWN.
+    /// fails, those of this machine and those that are UNKNOWN apart; if they all fail too, the results are UNKNOWN.
     pub references: Vec<String>,
 }
