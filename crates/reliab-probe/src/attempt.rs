@@ -1,7 +1,7 @@
 //! One attempt at one target.
 
 use chrono::Utc;
-use reliab_common::config::probe::LatencyLimit;
+use reliab_common::config::probe::{DaysLimit, LatencyLimit};
 use reliab_common::exit::Level;
 
 use crate::dial::Net;
@@ -37,20 +37,20 @@ impl Attempt {
 /// Makes an attempt.
 pub(crate) async fn attempt(net: &Net, target: &Target, permit: Permit) -> Attempt {
     let mut trace = Trace::start(target.timeout);
-    let deadline = trace.deadline.into();
-    let result = tokio::time::timeout_at(deadline, act(net, target, &permit, &mut trace)).await;
+    let deadline = trace.shared_deadline();
+    let result = deadline.limit(Box::pin(act(net, target, &permit, &mut trace))).await;
     let phase = trace.phase();
     trace.stop();
     let answer = match result {
-        Ok(Ok(answer)) => {
-            judge_certificate(target, &mut trace);
+        Some(Ok(answer)) => {
+            judge_certificate(target.cert_days, &mut trace);
             answer
         }
-        Ok(Err(finding)) => {
+        Some(Err(finding)) => {
             trace.findings.push(finding);
             None
         }
-        Err(_) => {
+        None => {
             trace.findings.push(late(phase, target));
             None
         }
@@ -85,9 +85,12 @@ fn late(phase: Option<Phase>, target: &Target) -> Finding {
     }
 }
 
-fn judge_certificate(target: &Target, trace: &mut Trace) {
-    let seen = trace.seen.certificate.as_ref();
-    let finding = seen.and_then(|certificate| certificate.judge(target.cert_days, Utc::now()));
+fn judge_certificate(limit: Option<DaysLimit>, trace: &mut Trace) {
+    let finding = match &trace.seen.certificate {
+        Some(certificate) => certificate.judge(limit, Utc::now()),
+        // What was expected of it was not seen to hold.
+        None => limit.map(|_| Finding::critical("a certificate", "none that can be read").lasting()),
+    };
     trace.findings.extend(finding);
 }
 
@@ -113,4 +116,19 @@ fn slow(what: &str, time: std::time::Duration, limit: Option<LatencyLimit>) -> O
     let (level, limit) = found.or_else(|| over(limit.warn).map(|limit| (Level::Warning, limit)))?;
     let finding = Finding::critical(format!("{what} within {}", took(limit)), took(time));
     Some(Finding { level, ..finding })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_certificate_that_was_not_seen_is_not_valid_for_days() {
+        let mut trace = Trace::start(Duration::from_secs(1));
+        judge_certificate(None, &mut trace);
+        assert_eq!(worst(&trace.findings), Level::Ok);
+        judge_certificate(Some(DaysLimit { warn: Some(20), critical: None }), &mut trace);
+        assert_eq!(worst(&trace.findings), Level::Critical);
+    }
 }

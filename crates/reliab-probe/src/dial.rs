@@ -114,7 +114,7 @@ async fn connect(
     trace: &mut Trace,
 ) -> Result<TcpStream, Finding> {
     let now = Instant::now();
-    let until = limit.map_or(trace.deadline, |limit| trace.deadline.min(now + limit));
+    let until = limit.map_or(trace.deadline(), |limit| trace.deadline().min(now + limit));
     let mut failures = Vec::new();
     for (tried, &address) in addresses.iter().enumerate() {
         trace.seen.address = Some(address);
@@ -144,6 +144,8 @@ pub(crate) fn told(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::attempt;
+    use crate::target::{Kind, Latencies, Said, Target, TcpTarget};
 
     fn endpoint() -> Endpoint {
         Endpoint { host: "x.test".into(), port: 80 }
@@ -158,6 +160,45 @@ mod tests {
         let error = allowed(addresses(&["[::1]:80", "10.0.0.1:80"]), &endpoint(), &rules).unwrap_err();
         assert_eq!(error.text(), "expected a public address of x.test, got ::1, which deny_private refuses");
         assert!(error.lasting);
+    }
+
+    /// A server on loopback that says something after a while, as a target with this much time.
+    fn slow_target(pause: Duration, timeout: Duration) -> Target {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            std::thread::sleep(pause);
+            let _ = std::io::Write::write_all(&mut stream, b"ready");
+        });
+        let endpoint = Endpoint { host: "localhost".into(), port };
+        let expect = Some(Said::Text("ready".into()));
+        Target {
+            name: "slow".into(),
+            shown: String::new(),
+            kind: Kind::Tcp(TcpTarget { endpoint, send: None, expect, limit: 100 }),
+            dial: DialRules { ip: Some(IpFamily::V4), ..DialRules::default() },
+            timeout,
+            retries: 0,
+            retry_pause: Duration::ZERO,
+            latency: Latencies::default(),
+            cert_days: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_thread_takes_nothing_of_the_time_for_the_target() {
+        let net = Net { lookups: Arc::new(Semaphore::new(1)) };
+        let busy = Arc::clone(&net.lookups).acquire_owned().await.unwrap();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            drop(busy);
+        });
+        let permit = Arc::new(Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap());
+        let target = slow_target(Duration::from_millis(500), Duration::from_secs(1));
+        let attempt = attempt(&net, &target, permit).await;
+        assert_eq!(attempt.trace.findings, []);
+        assert!(attempt.trace.total() < Duration::from_secs(1), "{:?}", attempt.trace.total());
     }
 
     #[test]

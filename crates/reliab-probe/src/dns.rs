@@ -16,7 +16,30 @@ use crate::trace::{Phase, Trace};
 
 /// The largest UDP answer that is asked for; the recommendation of DNS Flag Day 2020.
 const PAYLOAD: u16 = 1232;
-/// More records than this are not kept.
+/// Response codes, as they can be expected.
+pub(crate) const CODES: [&str; 20] = [
+    "NOERROR",
+    "FORMERR",
+    "SERVFAIL",
+    "NXDOMAIN",
+    "NOTIMP",
+    "REFUSED",
+    "YXDOMAIN",
+    "YXRRSET",
+    "NXRRSET",
+    "NOTAUTH",
+    "NOTZONE",
+    "BADVERS",
+    "BADSIG",
+    "BADKEY",
+    "BADTIME",
+    "BADMODE",
+    "BADNAME",
+    "BADALG",
+    "BADTRUNC",
+    "BADCOOKIE",
+];
+/// More records than this are not shown.
 const RECORDS: usize = 50;
 
 /// Asks, and compares the answer. The caller's permit covers the one socket that is open at a time.
@@ -29,22 +52,26 @@ pub(crate) async fn attempt(target: &DnsTarget, rules: &DialRules, trace: &mut T
     trace.seen.rcode = Some(code.clone());
     let of_type = |record: &&hickory_proto::rr::Record| record.record_type() == target.record;
     let values = answer.answers.iter().filter(of_type).map(|record| record.data.to_string());
-    trace.seen.answers = values.take(RECORDS).map(|value| excerpt(&value)).collect();
-    judge(target, &code, trace)
+    let values: Vec<String> = values.collect();
+    trace.seen.answers = values.iter().take(RECORDS).map(|value| excerpt(value)).collect();
+    judge(target, &code, &values, &trace.seen.answers)
 }
 
-fn judge(target: &DnsTarget, code: &str, trace: &mut Trace) -> Result<(), Finding> {
+/// Compares the values; those that are shown are shortened and not all.
+fn judge(target: &DnsTarget, code: &str, values: &[String], shown: &[String]) -> Result<(), Finding> {
     if !code.eq_ignore_ascii_case(&target.rcode) {
         return Err(Finding::critical(target.rcode.to_ascii_uppercase(), code));
     }
-    let answers = &trace.seen.answers;
-    let got = if answers.is_empty() { "none".to_owned() } else { answers.join(", ") };
-    let absent = |value: &&String| !answers.iter().any(|answer| is_same(answer, value));
+    let mut got = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+    if values.len() > shown.len() {
+        got.push_str(&format!(" and {} more", values.len() - shown.len()));
+    }
+    let absent = |value: &&String| !values.iter().any(|answer| is_same(answer, value));
     let missing: Vec<&str> = target.answer.iter().filter(absent).map(String::as_str).collect();
     if !missing.is_empty() {
         return Err(Finding::critical(format!("{} {}", target.record, missing.join(", ")), got));
     }
-    if answers.is_empty() && code == "NOERROR" {
+    if values.is_empty() && code == "NOERROR" {
         return Err(Finding::critical(format!("a record of type {}", target.record), got));
     }
     Ok(())
@@ -76,7 +103,7 @@ async fn ask_in_turn(
     trace: &mut Trace,
 ) -> Result<Message, Finding> {
     let now = Instant::now();
-    let until = limit.map_or(trace.deadline, |limit| trace.deadline.min(now + limit));
+    let until = limit.map_or(trace.deadline(), |limit| trace.deadline().min(now + limit));
     let mut failures = Vec::new();
     for (tried, &server) in target.servers.iter().enumerate() {
         trace.seen.address = Some(server);

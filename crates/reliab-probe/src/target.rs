@@ -115,6 +115,8 @@ pub(crate) struct HttpTarget {
     pub body_limit: usize,
     /// How TLS is spoken, or why it cannot be; made even for `http:`, as a redirect may lead to `https:`.
     pub tls: Result<Arc<TlsSettings>, String>,
+    /// The same where a redirect leads to somebody else, who gets neither `server_name` nor the client certificate.
+    pub tls_elsewhere: Result<Arc<TlsSettings>, String>,
     /// What is expected.
     pub expect: HttpExpect,
     /// Whether the answer is kept for what comes after the run.

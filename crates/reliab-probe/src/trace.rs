@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use reliab_common::config::probe::PhaseLimits;
@@ -110,12 +110,41 @@ pub(crate) struct Seen {
 /// The moment of the first byte, set by the socket that sees it.
 pub(crate) type FirstByte = Arc<OnceLock<Instant>>;
 
+/// When an attempt must be over. It may be moved while somebody waits for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    fn at(moment: Instant) -> Self {
+        Self(Arc::new(Mutex::new(moment)))
+    }
+
+    fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extend(&self, time: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += time;
+    }
+
+    /// Does work until it is done or the deadline is over, wherever that is by then.
+    pub(crate) async fn limit<T>(&self, mut work: impl Future<Output = T> + Unpin) -> Option<T> {
+        loop {
+            let until = self.get();
+            match tokio::time::timeout_at(until.into(), &mut work).await {
+                Ok(done) => return Some(done),
+                Err(_) if self.get() > until => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
 /// One attempt while it goes on, and after.
 #[derive(Debug)]
 pub(crate) struct Trace {
     started: Instant,
-    /// When the attempt must be over.
-    pub deadline: Instant,
+    deadline: Deadline,
     durations: [Option<Duration>; 5],
     current: Option<(Phase, Instant)>,
     first: Option<FirstByte>,
@@ -132,7 +161,7 @@ impl Trace {
         let started = Instant::now();
         Self {
             started,
-            deadline: started + timeout,
+            deadline: Deadline::at(started + timeout),
             durations: [None; 5],
             current: None,
             first: None,
@@ -172,9 +201,20 @@ impl Trace {
         self.current = Some((Phase::Transfer, at));
     }
 
-    /// Time in which the attempt waited for reliab itself; it does not count.
+    /// When the attempt must be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline.get()
+    }
+
+    /// Where that will be told while the attempt goes on.
+    pub(crate) fn shared_deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    /// Time in which the attempt waited for reliab itself; it does not count, and the target has it afterwards.
     pub(crate) fn excuse(&mut self, waited: Duration) {
         self.started += waited;
+        self.deadline.extend(waited);
     }
 
     /// The attempt is over, in whatever phase it was.

@@ -53,6 +53,9 @@ fn dns_answers_are_compared() {
         dns("big", "big", "expect.answer = \"192.0.2.9\""),
         dns("spoofed", "spoofed", "expect.answer = \"192.0.2.7\""),
         dns("wrong", "good", "expect.answer = [\"192.0.2.7\", \"192.0.2.1\"]"),
+        dns("many", "many", "expect.answer = \"192.0.2.60\""),
+        dns("too-few", "many", "expect.answer = \"192.0.2.61\""),
+        dns("long", "long", &format!("record = \"TXT\"\nexpect.answer = \"{}\"", "x".repeat(200))),
         dns("nx", "nx", ""),
         dns("nx-wanted", "nx", "expect.rcode = \"NXDOMAIN\""),
         dns("fail", "fail", ""),
@@ -63,10 +66,15 @@ fn dns_answers_are_compared() {
         probe("closed", "dns", "good.test", &format!("server = \"127.0.0.1:{}\"", free_port())),
     ];
     let results = Bench::new().results(&config.concat());
-    for name in ["good", "case", "tcp", "big", "spoofed", "nx-wanted"] {
+    for name in ["good", "case", "tcp", "big", "many", "long", "spoofed", "nx-wanted"] {
         assert_eq!(results.level(name), "ok", "{}", results.probe(name));
     }
     assert_eq!(results.finding("wrong"), ("A 192.0.2.1", "192.0.2.7, 192.0.2.8"));
+    assert!(
+        results.finding("too-few").1.ends_with("192.0.2.50 and 10 more"),
+        "{:?}",
+        results.finding("too-few")
+    );
     assert_eq!(results.finding("nx"), ("NOERROR", "NXDOMAIN"));
     assert_eq!(results.finding("fail"), ("NOERROR", "SERVFAIL"));
     assert_eq!(results.finding("none"), ("a record of type A", "none"));

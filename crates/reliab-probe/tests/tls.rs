@@ -98,6 +98,7 @@ fn protocols_are_agreed_on_or_asked_for() {
             &format!("version = \"1.1\"\n{}", expect("HTTP/1.1")),
         ),
         probe(&nginx, "absent", "http", &protocol("good"), "version = \"2\""),
+        probe(&nginx, "many", "http", &nginx.url("h2c", "/many"), "version = \"2\""),
         probe(&nginx, "h2c", "http", &protocol("h2c"), &format!("version = \"2\"\n{}", expect("HTTP/2.0"))),
         probe(
             &nginx,
@@ -117,6 +118,7 @@ fn protocols_are_agreed_on_or_asked_for() {
     assert_eq!(results.probe("agreed")["protocol"], "HTTP/2.0");
     assert!(results.phase("agreed", "first_byte").is_some() && results.phase("agreed", "transfer").is_some());
     assert_eq!(results.finding("absent").0, "a TLS handshake");
+    assert_eq!(results.finding("many"), ("an HTTP answer", "a head of more than 256 headers or 64 KiB"));
     assert_eq!(results.finding("http-to-tls"), ("status 200-299", "400 Bad Request"));
     assert_eq!(results.finding("tls-to-http"), ("a TLS handshake", "what is not TLS"));
 }
@@ -142,6 +144,25 @@ fn a_client_certificate_is_shown_where_it_is_asked_for() {
     // What is missing here says nothing about the service.
     assert_eq!(results.level("absent"), "unknown");
     assert!(results.finding("absent").1.contains("absent.key"));
+}
+
+#[test]
+fn redirects_to_others_get_neither_the_server_name_nor_the_certificate() {
+    let nginx = Nginx::start();
+    let certificates = &nginx.certificates;
+    let files = format!(
+        "client_cert = \"{}\"\nclient_key = \"{}\"",
+        certificates.file("client.pem"),
+        certificates.file("client.key")
+    );
+    let to = |server: &str| format!("http://{}/", support::hostile::redirect_to(&nginx.url(server, "/")));
+    let config = [
+        probe(&nginx, "certificate", "http", &to("client"), &files),
+        probe(&nginx, "name", "http", &to("good"), "server_name = \"other.test\""),
+    ];
+    let results = Bench::new().results(&config.concat());
+    assert_eq!(results.finding("certificate"), ("status 200-299", "400 Bad Request"));
+    assert_eq!(results.level("name"), "ok", "{}", results.probe("name"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use reliab_common::config::probe::HttpVersion;
 use url::{Host, Url};
 
+use super::Step;
 use super::exchange::{Tasks, told};
 use crate::dial::Net;
 use crate::finding::{Finding, excerpt};
@@ -24,15 +25,16 @@ pub(super) struct Connection {
     pub version: HttpVersion,
 }
 
-/// Opens a connection on which a URL can be asked for.
+/// Opens a connection on which the URL of a step can be asked for.
 pub(super) async fn open(
     net: &Net,
     target: &HttpTarget,
     rules: &DialRules,
-    url: &Url,
+    step: &Step,
     (permit, tasks): (&Permit, &Tasks),
     trace: &mut Trace,
 ) -> Result<Connection, Finding> {
+    let url = &step.url;
     let endpoint =
         endpoint_of(url).ok_or_else(|| Finding::critical("a URL with a host", excerpt(url.as_str())))?;
     let is_tls = url.scheme() == "https";
@@ -61,7 +63,8 @@ pub(super) async fn open(
         Some(HttpVersion::Http2) => &[b"h2"],
     };
     let unable = |problem: &String| Finding::unknown("to be able to speak TLS", problem).lasting();
-    let tls = target.tls.as_ref().map_err(unable)?;
+    let tls = if step.shows_certificate { &target.tls } else { &target.tls_elsewhere };
+    let tls = tls.as_ref().map_err(unable)?;
     let stream = tls.handshake(stream, &endpoint.host, protocols, &rules.limits, trace).await?;
     let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     if target.version == Some(HttpVersion::Http2) && !agreed {

@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
+use hyper::http::uri::Authority;
 use hyper::rt::Executor;
 use hyper::{Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
@@ -80,7 +81,7 @@ pub(super) async fn exchange(
     trace: &mut Trace,
 ) -> Result<Answer, Finding> {
     let tasks = Tasks::new();
-    let connection = connection::open(net, target, rules, &step.url, (permit, &tasks), trace).await?;
+    let connection = connection::open(net, target, rules, step, (permit, &tasks), trace).await?;
     let result = ask(target, rules, step, connection, &tasks, trace).await;
     tasks.end().await;
     result
@@ -104,6 +105,10 @@ async fn ask(
     let limit = Phase::FirstByte.limit(&rules.limits);
     let response = Trace::limited(Phase::FirstByte, limit, response).await?;
     let response = response.map_err(|error| Finding::critical("an HTTP answer", told(&error)))?;
+    // HTTP/2 bounds the bytes of a head only.
+    if response.headers().len() > HEADERS {
+        return Err(Finding::critical("an HTTP answer", too_much()));
+    }
     trace.answer_began();
     trace.seen.protocol = Some(format!("{:?}", response.version()));
     let (head, incoming) = response.into_parts();
@@ -174,10 +179,23 @@ fn request(target: &HttpTarget, step: &Step, version: HttpVersion) -> Result<Req
     if !http2 && !headers.contains_key(HOST) {
         headers.insert(HOST, host(&step.url)?);
     }
+    // In HTTP/2 the authority is what is the header in HTTP/1; two that differ are refused.
+    let authority = if http2 { headers.remove(HOST) } else { None };
     if let (true, Some((_, Some(value)))) = (via_proxy, &target.proxy) {
         headers.insert(hyper::header::PROXY_AUTHORIZATION, value.clone());
     }
+    if let Some(authority) = authority {
+        *request.uri_mut() = with_authority(request.uri(), &authority)?;
+    }
     Ok(request)
+}
+
+fn with_authority(uri: &Uri, authority: &HeaderValue) -> Result<Uri, Finding> {
+    let wrong = |error: hyper::http::Error| Finding::critical("a host", error.to_string()).lasting();
+    let mut parts = uri.clone().into_parts();
+    let authority = Authority::try_from(authority.as_bytes()).map_err(|error| wrong(error.into()))?;
+    parts.authority = Some(authority);
+    Uri::from_parts(parts).map_err(|error| wrong(error.into()))
 }
 
 fn host(url: &Url) -> Result<HeaderValue, Finding> {
@@ -185,10 +203,14 @@ fn host(url: &Url) -> Result<HeaderValue, Finding> {
     text.parse().map_err(|_| Finding::critical("a host", excerpt(text)).lasting())
 }
 
+fn too_much() -> String {
+    format!("a head of more than {HEADERS} headers or {} KiB", HEAD >> 10)
+}
+
 /// An error of hyper as part of a sentence.
 pub(super) fn told(error: &hyper::Error) -> String {
     if error.is_parse() && error.to_string().contains("too large") {
-        return format!("a head of more than {HEADERS} headers or {} KiB", HEAD >> 10);
+        return too_much();
     }
     if error.is_incomplete_message() {
         return "a connection that closed before the answer was complete".into();
@@ -202,4 +224,37 @@ pub(super) fn told(error: &hyper::Error) -> String {
     }
     let text = error.to_string();
     if error.source().is_some() { excerpt(&format!("{text}: {innermost}")) } else { excerpt(&text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::Resolver;
+    use crate::target::Kind;
+    use hyper::Method;
+    use reliab_common::config::Probe;
+    use reliab_common::config::probe::HeaderText;
+    use reliab_common::paths::Env;
+
+    #[test]
+    fn a_host_of_the_configuration_is_the_authority_of_http_2() {
+        let mut probe =
+            Probe { name: "a".into(), http: Some("http://127.0.0.1:81/x?y".into()), ..Probe::default() };
+        probe.headers.insert("Host".into(), HeaderText::Plain("shop.test".into()));
+        let env = Env::fixed(false, &[]);
+        let Ok(target) = Resolver::new(&env).target(&probe) else { panic!("it is refused") };
+        let Kind::Http(target) = target.kind else { panic!("it is none of HTTP") };
+        let (url, method) = (target.url.clone(), Method::GET);
+        let mut step = Step { url, method, with_body: true, at_home: true, shows_certificate: true };
+        let made = |step: &Step, version| {
+            let request = request(&target, step, version).unwrap();
+            (request.uri().to_string(), request.headers().get(HOST).cloned())
+        };
+        let host = |text: &'static str| Some(HeaderValue::from_static(text));
+        assert_eq!(made(&step, HttpVersion::Http2), ("http://shop.test/x?y".into(), None));
+        assert_eq!(made(&step, HttpVersion::Http1), ("/x?y".into(), host("shop.test")));
+        step.at_home = false;
+        assert_eq!(made(&step, HttpVersion::Http2), ("http://127.0.0.1:81/x?y".into(), None));
+        assert_eq!(made(&step, HttpVersion::Http1), ("/x?y".into(), host("127.0.0.1:81")));
+    }
 }

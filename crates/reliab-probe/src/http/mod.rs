@@ -37,6 +37,14 @@ struct Step {
     with_body: bool,
     /// Whether it stays with the origin of the target, which alone may see secrets.
     at_home: bool,
+    /// Whether `server_name` and the client certificate are for whom it leads to.
+    shows_certificate: bool,
+}
+
+/// Whether it is the same host, now with TLS, at the usual ports.
+fn is_upgrade(from: &Url, to: &Url) -> bool {
+    let is = |url: &Url, scheme| url.scheme() == scheme && url.port().is_none();
+    from.host() == to.host() && is(from, "http") && is(to, "https")
 }
 
 /// Asks, follows redirects, compares; what is wrong and does not end the attempt goes to the trace.
@@ -47,8 +55,8 @@ pub(crate) async fn attempt(
     permit: &Permit,
     trace: &mut Trace,
 ) -> Result<Option<Answer>, Finding> {
-    let mut step =
-        Step { url: target.url.clone(), method: target.method.clone(), with_body: true, at_home: true };
+    let (url, method) = (target.url.clone(), target.method.clone());
+    let mut step = Step { url, method, with_body: true, at_home: true, shows_certificate: true };
     let mut visited = vec![step.url.clone()];
     loop {
         let mut answer = exchange::exchange(net, target, rules, &step, permit, trace).await?;
@@ -71,6 +79,7 @@ pub(crate) async fn attempt(
         trace.seen.redirects.push(shown(&next.url));
         visited.push(next.url.clone());
         let at_home = next.url.origin() == target.url.origin();
-        step = Step { at_home, ..next };
+        let shows_certificate = at_home || is_upgrade(&target.url, &next.url);
+        step = Step { at_home, shows_certificate, ..next };
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn next(step: &Step, answer: &Answer) -> Result<Option<Step>, Finding
     let _ = url.set_username("");
     let _ = url.set_password(None);
     let with_body = step.with_body && method == step.method;
-    Ok(Some(Step { url, method, with_body, at_home: step.at_home }))
+    Ok(Some(Step { url, method, with_body, ..*step }))
 }
 
 /// A URL as it may be shown and stored: what follows the path is often a secret.
@@ -52,7 +52,7 @@ mod tests {
 
     fn follow(method: Method, status: u16, location: &str) -> Result<Option<(String, Method, bool)>, String> {
         let url = Url::parse("https://a.test/x/y?token=planted").unwrap();
-        let step = Step { url, method, with_body: true, at_home: true };
+        let step = Step { url, method, with_body: true, at_home: true, shows_certificate: true };
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, location.parse().unwrap());
         let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: vec![] };

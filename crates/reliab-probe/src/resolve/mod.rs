@@ -71,6 +71,16 @@ impl<'a> Resolver<'a> {
             server_name: probe.server_name.clone(),
             verify: probe.verify,
         };
+        self.shared(key)
+    }
+
+    /// The settings for others than the target of a probe, to whom redirects may lead.
+    fn tls_elsewhere(&mut self, probe: &Probe) -> Result<Arc<TlsSettings>, String> {
+        let (ca, verify) = (probe.ca.clone(), probe.verify);
+        self.shared(TlsKey { ca, cert: None, key: None, server_name: None, verify })
+    }
+
+    fn shared(&mut self, key: TlsKey) -> Result<Arc<TlsSettings>, String> {
         if let Some(made) = self.settings.get(&key) {
             return made.clone();
         }

@@ -14,6 +14,7 @@ use reliab_common::paths::Env;
 use reliab_common::secret::SecretError;
 
 use super::{Resolver, Trouble, endpoint, expectation, relevance};
+use crate::dns::CODES;
 use crate::http::{endpoint_of, shown};
 use crate::target::{DialRules, DnsTarget, HttpTarget, Kind, Latencies, Said, Target, TcpTarget};
 
@@ -47,6 +48,7 @@ pub(super) fn target(resolver: &mut Resolver<'_>, probe: &Probe) -> Result<Targe
     let (shown, made) = match kind {
         "http" => {
             let url = endpoint::http_url(text)?;
+            relevance::check_scheme(probe, url.scheme())?;
             (shown(&url), http(resolver, probe, url))
         }
         "tcp" => (text.to_owned(), stream(probe, text).map(Kind::Tcp)),
@@ -95,6 +97,7 @@ fn http(resolver: &mut Resolver<'_>, probe: &Probe, url: url::Url) -> Result<Kin
         version: probe.version,
         body_limit: limit(probe.body_limit),
         tls: resolver.tls(probe),
+        tls_elsewhere: resolver.tls_elsewhere(probe),
         expect,
         keep_body: false,
     })))
@@ -186,12 +189,17 @@ fn dns(probe: &Probe, text: &str) -> Result<Kind, Trouble> {
         Some(server) => vec![endpoint::dns_server(server)?],
         None => system_servers()?,
     };
+    let rcode = probe.expect.rcode.as_deref().unwrap_or("NOERROR").to_ascii_uppercase();
+    if !CODES.contains(&rcode.as_str()) {
+        let problem = format!("`expect.rcode`: `{rcode}` is none; there are {}", CODES.join(", "));
+        return Err(Trouble::Usage(problem));
+    }
     Ok(Kind::Dns(DnsTarget {
         name,
         record,
         servers,
         transport: probe.transport,
-        rcode: probe.expect.rcode.clone().unwrap_or_else(|| "NOERROR".into()),
+        rcode,
         answer: probe.expect.answer.clone(),
     }))
 }

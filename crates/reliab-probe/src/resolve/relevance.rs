@@ -54,6 +54,21 @@ fn keys(probe: &Probe) -> Vec<(&'static str, &'static [&'static str], bool)> {
     ]
 }
 
+/// Refuses expectations of TLS where none is spoken: they would never be looked at.
+pub(super) fn check_scheme(probe: &Probe, scheme: &str) -> Result<(), String> {
+    let expect = &probe.expect;
+    let keys = [
+        ("expect.cert_days", expect.cert_days.is_some()),
+        ("expect.phases.tls", expect.phases.tls.is_some()),
+    ];
+    match keys.iter().find(|(_, set)| *set) {
+        Some((key, _)) if scheme == "http" => {
+            Err(format!("`{key}` needs an https: URL, and this one begins with http:"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses keys that the kind does not have, and pairs of which one is missing or too many.
 pub(super) fn check(probe: &Probe, kind: &str) -> Result<(), String> {
     if let Some((key, kinds, _)) =

@@ -54,6 +54,15 @@ fn answer(query: &[u8], tcp: bool) -> Vec<Vec<u8>> {
     let label = &query[13..13 + usize::from(query[12])];
     let end = 12 + query[12..].iter().position(|&byte| byte == 0).unwrap() + 5;
     let record = u16::from_be_bytes([query[end - 4], query[end - 3]]);
+    let text = || {
+        let mut message = query[..2].to_vec();
+        message.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        message.extend(&query[12..end]);
+        message.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 201, 200]);
+        message.extend([b'x'; 200]);
+        message
+    };
+    let many: Vec<[u8; 4]> = (1..=60).map(|last| [192, 0, 2, last]).collect();
     let good = |flags: u16, addresses: &[[u8; 4]]| {
         let addresses = if record == 1 { addresses } else { &[] };
         let mut message = query[..2].to_vec();
@@ -70,6 +79,8 @@ fn answer(query: &[u8], tcp: bool) -> Vec<Vec<u8>> {
     match label.to_ascii_lowercase().as_slice() {
         b"good" => vec![good(0x8180, &[[192, 0, 2, 7], [192, 0, 2, 8]])],
         b"pair" => vec![good(0x8180, &[[127, 0, 0, 2], [127, 0, 0, 3]])],
+        b"many" => vec![good(0x8180, &many)],
+        b"long" => vec![text()],
         b"none" => vec![good(0x8180, &[])],
         b"nx" => vec![good(0x8183, &[])],
         b"fail" => vec![good(0x8182, &[])],

@@ -37,6 +37,7 @@ const PLACES: &str = r#"
     location = /500 { return 500; }
     location = /moved { return 301 /; }
     location = /loop { return 302 /loop; }
+    location = /many { MANY return 200 "many"; }
     location = /tagged { add_header X-Version "v2.1"; return 200 "tagged"; }
 "#;
 
@@ -49,7 +50,9 @@ impl Nginx {
         let ports: Vec<_> = SERVERS.iter().map(|(name, ..)| (*name, free_port())).collect();
         let mut servers = String::new();
         for ((_, certificate, listen, more), (_, port)) in SERVERS.iter().zip(&ports) {
-            write!(servers, "server {{ listen 127.0.0.1:{port} {listen}; {more} {PLACES}").unwrap();
+            let many: String = (0..300).map(|number| format!("add_header X-{number} 1; ")).collect();
+            let places = PLACES.replace("MANY", &many);
+            write!(servers, "server {{ listen 127.0.0.1:{port} {listen}; {more} {places}").unwrap();
             if !certificate.is_empty() {
                 write!(
                     servers,
