@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Measure};
 use crate::command::NAME;
-use crate::limits::of_size;
+use crate::limits::{check_config, of_size};
 use crate::question::{NoAnswer, Question, absolute, ask};
 use crate::report::{Figures, Report, SizeReport, name_of};
 use crate::sqlite::SqliteSize;
@@ -31,6 +31,7 @@ pub(crate) struct CheckOptions {
 /// Looks at everything, tells it, and gives what is to be recorded.
 pub(crate) fn run(options: &CheckOptions, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Level>> {
     let started = Instant::now();
+    check_config(&job.session.config)?;
     let (mounts, mut sizes) = disks::look(&options.paths, job, ui)?;
     if options.paths.is_empty() {
         sizes.extend(watched(job)?);
@@ -90,10 +91,8 @@ fn size(
     let name = name_of(&question.path);
     let kind = question.what.name();
     let (bytes, mut summary, figures) = match answer {
-        Ok(Answer::Directory { bytes, unread }) => {
-            let more = if unread > 0 { format!(", and {unread} that cannot be read") } else { String::new() };
-            (bytes, units::bytes(bytes) + &more, vec![("bytes", bytes)])
-        }
+        Ok(Answer::Directory { bytes, unread: 0 }) => (bytes, units::bytes(bytes), vec![("bytes", bytes)]),
+        Ok(Answer::Directory { bytes, unread }) => return part(name, bytes, unread, limits),
         Ok(Answer::Sqlite(found)) => {
             let figures = vec![("bytes", found.bytes), ("free", found.free), ("wal", found.wal)];
             (found.total(), sqlite_words(&found), figures)
@@ -112,6 +111,16 @@ fn size(
         summary.push_str(&format!(" ({} at {})", level.name(), units::bytes(limit)));
     }
     SizeReport { kind, name, level, summary, figures: Figures(figures) }
+}
+
+/// A directory that was read in part: it is that large at least, which may be enough for a level, and is no figure.
+fn part(name: String, bytes: u64, unread: u64, limits: (Option<u64>, Option<u64>)) -> SizeReport {
+    let (level, limit) = of_size(bytes, limits.0, limits.1);
+    let at =
+        limit.map_or_else(String::new, |limit| format!(" ({} at {})", level.name(), units::bytes(limit)));
+    let summary = format!("at least {}{at}: {unread} in it cannot be read", units::bytes(bytes));
+    let level = if level == Level::Ok { Level::Unknown } else { level };
+    SizeReport { kind: Measure::Directory.name(), name, level, summary, figures: Figures::default() }
 }
 
 /// The size of a `SQLite` file in words.
@@ -150,6 +159,20 @@ mod tests {
             report.summary,
             "8.0 KiB, 4.0 KiB of it free pages, write-ahead log 4.0 KiB (warning at 12.0 KiB)"
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_read_in_part_is_not_known() {
+        let of = |bytes| {
+            let answer = Ok(Answer::Directory { bytes, unread: 3 });
+            let report = size(&question(Measure::Directory), answer, (Some(10), Some(20)));
+            assert_eq!((report.kind, report.figures), ("directory", Figures::default()));
+            (report.level, report.summary)
+        };
+        assert_eq!(of(9), (Level::Unknown, "at least 9 B: 3 in it cannot be read".to_owned()));
+        let text = "at least 10 B (warning at 10 B): 3 in it cannot be read";
+        assert_eq!(of(10), (Level::Warning, text.to_owned()));
+        assert_eq!(of(20).0, Level::Critical);
     }
 
     #[test]

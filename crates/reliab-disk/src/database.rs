@@ -79,7 +79,9 @@ fn sizes(server: &DiskDatabase, job: &Job<'_>) -> Result<Result<Sizes, String>> 
 
 fn told(ended: Ended, client: &str) -> Result<Sizes, String> {
     match ended {
-        Ended::Done { success: true, out, .. } => Ok(parse(&String::from_utf8_lossy(&out))),
+        Ended::Done { success: true, out, .. } => {
+            parse(&String::from_utf8_lossy(&out)).map_err(|reason| format!("{client} {reason}"))
+        }
         Ended::Done { err, .. } => {
             let text = String::from_utf8_lossy(&err);
             let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
@@ -91,12 +93,26 @@ fn told(ended: Ended, client: &str) -> Result<Sizes, String> {
 }
 
 /// Lines of a size, a tab and a name; a database without a size is left out.
-fn parse(text: &str) -> Sizes {
-    let line = |line: &str| {
-        let (bytes, name) = line.split_once('\t')?;
-        Some((name.to_owned(), bytes.parse().ok()?))
-    };
-    text.lines().filter_map(line).collect()
+fn parse(text: &str) -> Result<Sizes, String> {
+    let mut sizes = Sizes::new();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
+    if lines.peek().is_none() {
+        return Err("told of no database".to_owned());
+    }
+    for line in lines {
+        let bytes = line.split_once('\t').map(|(bytes, name)| (bytes.parse(), name));
+        match bytes {
+            Some((Ok(bytes), name)) => sizes.push((name.to_owned(), bytes)),
+            Some((Err(_), _)) if line.starts_with('\t') || line.starts_with("NULL\t") => {}
+            _ => return Err(format!("said something that is no size: {}", shortened(line))),
+        }
+    }
+    if sizes.is_empty() { Err("may not tell the size of any database".to_owned()) } else { Ok(sizes) }
+}
+
+/// The start of a line, as it may be long.
+fn shortened(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect()
 }
 
 fn command(client: &str, server: &DiskDatabase, password: Option<&Secret>, seconds: u64) -> Command {
@@ -189,7 +205,18 @@ mod tests {
     #[test]
     fn sizes_are_read_and_what_has_none_is_left_out() {
         let expected: Sizes = vec![("app".into(), 7), ("odd\tname".into(), 9)];
-        assert_eq!(parse("7\tapp\n\tsecret\n9\todd\tname\nnoise\n"), expected);
+        assert_eq!(parse("7\tapp\n\tsecret\n9\todd\tname\n"), Ok(expected));
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_of_use_is_no_success() {
+        let done = |out: &str| Ended::Done { success: true, out: out.into(), err: vec![] };
+        let of = |out| told(done(out), "psql").unwrap_err();
+        assert_eq!(of(""), "psql told of no database");
+        assert_eq!(of("\n"), "psql told of no database");
+        assert_eq!(of("7\tapp\nnoise\n"), "psql said something that is no size: noise");
+        assert_eq!(of("many\tapp\n"), "psql said something that is no size: many app");
+        assert_eq!(of("\tsecret\n"), "psql may not tell the size of any database");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use reliab_common::ui::Ui;
 use crate::answer::{Answer, Measure};
 use crate::forecast::{Forecast, HISTORY_DAYS, forecast};
 use crate::judge::{Evidence, Memory, judge};
+use crate::layer;
 use crate::limits::Limits;
 use crate::mountinfo::{self, MountTable};
 use crate::mounts::{self, Lookup, Target};
@@ -39,10 +40,12 @@ pub(crate) fn look(
     } else {
         asked_for(paths, &table, job)?
     };
-    let spaces = measure(&targets, job)?;
+    // What was named is shown, whatever holds its files.
+    let rooms = if paths.is_empty() { rooms(targets, &table, job)? } else { measured(targets, job)? };
+    let rooms = mounted_by_now(rooms)?;
     let mut known = Known::of(job, ui);
     let now = job.session.clock.now();
-    let reports = targets.into_iter().zip(spaces).map(|(target, space)| {
+    let reports = rooms.into_iter().map(|(target, space)| {
         let entry = config.mount.iter().find(|entry| entry.path == target.point());
         Ok(report(target, space, entry, &Limits::of(config, entry)?, &mut known, now, ui))
     });
@@ -104,8 +107,63 @@ fn asked_for(paths: &[PathBuf], table: &MountTable, job: &Job<'_>) -> anyhow::Re
     Ok((targets, absent))
 }
 
+/// A target and its room.
+type Room = (Target, Result<Space, NoAnswer>);
+
+/// The targets with their rooms, without the overlays whose room is that of another target.
+///
+/// Overlays are asked last, and only where what seems to hold their files answered: it stands for them otherwise, or
+/// each container on a dead disk would leave a process behind.
+fn rooms(targets: Vec<Target>, table: &MountTable, job: &Job<'_>) -> anyhow::Result<Vec<Room>> {
+    let config = &job.session.config.disk;
+    let below: Vec<Option<usize>> =
+        targets.iter().map(|target| layer::below(target, &targets, table, config)).collect();
+    let holders: Vec<Option<PathBuf>> =
+        below.iter().map(|at| at.map(|at| targets[at].point().to_owned())).collect();
+    let (overlays, others): (Vec<_>, Vec<_>) =
+        targets.into_iter().zip(holders).partition(|(_, holder)| holder.is_some());
+    let mut rooms = measured(others.into_iter().map(|(target, _)| target).collect(), job)?;
+    let room_at = |point: &Path| {
+        let room = rooms.iter().find(|(target, _)| target.point() == point);
+        room.and_then(|(_, space)| space.as_ref().ok()).copied()
+    };
+    let (overlays, holders): (Vec<Target>, Vec<Space>) =
+        overlays.into_iter().filter_map(|(target, holder)| Some((target, room_at(&holder?)?))).unzip();
+    let overlays = measured(overlays, job)?.into_iter().zip(holders);
+    let own = |(room, holder): (Room, Space)| {
+        let is_shared = room.1.as_ref().is_ok_and(|space| layer::is_same(space, &holder));
+        (!is_shared).then_some(room)
+    };
+    rooms.extend(overlays.filter_map(own));
+    rooms.sort_by(|(a, _), (b, _)| a.point().cmp(b.point()));
+    Ok(rooms)
+}
+
+/// Rooms with the mounts as they are now that they were measured, which mounts what waited to be used.
+fn mounted_by_now(rooms: Vec<Room>) -> anyhow::Result<Vec<Room>> {
+    if !rooms.iter().any(|(target, _)| is_idle(target)) {
+        return Ok(rooms);
+    }
+    let table = MountTable::read().with_context(|| format!("cannot read {} again", mountinfo::PATH))?;
+    Ok(rooms.into_iter().map(|(target, space)| (awake(target, &table), space)).collect())
+}
+
+/// Whether it is an automount that nobody used yet.
+fn is_idle(target: &Target) -> bool {
+    matches!(target, Target::Mounted(mount) if mount.kind == "autofs")
+}
+
+/// What is mounted at an automount by now.
+fn awake(target: Target, table: &MountTable) -> Target {
+    if !is_idle(&target) {
+        return target;
+    }
+    let now = Lookup::of(table).at(target.point()).cloned();
+    now.map_or(target, Target::Mounted)
+}
+
 /// The room of each target, asked for all at the same time.
-fn measure(targets: &[Target], job: &Job<'_>) -> anyhow::Result<Vec<Result<Space, NoAnswer>>> {
+fn measured(targets: Vec<Target>, job: &Job<'_>) -> anyhow::Result<Vec<Room>> {
     let deadline = job.session.config.disk.deadline;
     let question =
         |target: &Target| Question { what: Measure::Mount, path: target.point().to_owned(), deadline };
@@ -120,7 +178,8 @@ fn measure(targets: &[Target], job: &Job<'_>) -> anyhow::Result<Vec<Result<Space
             _ => Err(NoAnswer::Unknown("it was not measured".to_owned())),
         },
     };
-    Ok(targets.iter().map(space).collect())
+    let spaces: Vec<_> = targets.iter().map(space).collect();
+    Ok(targets.into_iter().zip(spaces).collect())
 }
 
 /// What the state knows of earlier checks.
@@ -177,4 +236,23 @@ fn history(state: &State, name: &str, now: DateTime<Utc>) -> Result<Vec<Point>, 
     points.extend(fact::samples(state, SOURCE, name, "used", raw.min(from), now)?);
     points.sort_by_key(|point| point.at);
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_automount_is_what_it_mounted_when_it_was_used() {
+        let idle = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / /auto rw - autofs systemd-1 rw,direct\n";
+        let table = |text: &str| MountTable::parse(text.as_bytes());
+        let target = || Target::Mounted(Lookup::of(&table(idle)).at(Path::new("/auto")).cloned().unwrap());
+        assert!(is_idle(&target()));
+        let used = format!("{idle}3 2 8:2 / /auto rw - ext4 /dev/b rw\n");
+        let Target::Mounted(mount) = awake(target(), &table(&used)) else { panic!("not mounted") };
+        assert_eq!(mount.source, "/dev/b");
+        assert_eq!(awake(target(), &table(idle)), target());
+        let Target::Mounted(other) = awake(Target::Mounted(mount), &table(idle)) else { panic!("changed") };
+        assert_eq!(other.source, "/dev/b");
+    }
 }

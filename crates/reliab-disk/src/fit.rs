@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, TimeDelta, Utc};
+use reliab_common::clock::Clock as _;
+use reliab_common::config::{Schedule, ScheduledJob};
 use reliab_common::exit::Level;
-use reliab_common::record::{self, Run};
 use reliab_common::session::Job;
+use reliab_common::state::{State, StateError, nanos};
 use reliab_common::ui::Ui;
 use reliab_common::units;
+use rusqlite::params;
 use serde_json::Value;
 
 use crate::answer::{Answer, Measure};
@@ -15,8 +19,10 @@ use crate::question::{Question, absolute, ask};
 use crate::report::{Figures, SizeReport, name_of};
 use crate::space::Space;
 
-/// So many runs are looked at.
+/// So many backups of each repository are looked at.
 const RUNS: u32 = 50;
+/// A repository without a backup for longer than this many days is no longer in use.
+const IN_USE_DAYS: i64 = 35;
 /// The next backup may be larger than the largest of the last ones by this part.
 const MARGIN: u64 = 5;
 /// A file or directory takes up to a block more than its bytes when it is restored.
@@ -37,12 +43,15 @@ struct Need {
 /// Compares what the next backup and a drill will need with what is free where they write.
 pub(crate) fn check(job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Vec<SizeReport>> {
     let Some(state) = job.recorder.state() else { return Ok(Vec::new()) };
-    let runs = record::recent(state, "backup", RUNS).unwrap_or_else(|error| {
+    let since = job.session.clock.now() - TimeDelta::days(IN_USE_DAYS);
+    let backups = backups(state, since).unwrap_or_else(|error| {
         ui.warn(format_args!("what the next backup needs is not known: {error}"));
         Vec::new()
     });
-    let scratch = job.session.env.var("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
-    let needs = needs(&runs, &scratch);
+    let env = &job.session.env;
+    let drilled = drills(&job.session.config.schedule);
+    let scratch = drilled.then(|| env.var("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from));
+    let needs = needs(&backups, scratch.as_deref());
     let deadline = job.session.config.disk.deadline;
     let question = |need: &Need| Question { what: Measure::Path, path: need.place.clone(), deadline };
     let questions: Vec<Question> = needs.iter().map(question).collect();
@@ -53,17 +62,46 @@ pub(crate) fn check(job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Vec<SizeReport
     Ok(reports.map(|(need, answer)| report(need, answer.map_err(|error| error.text().to_owned()))).collect())
 }
 
+/// Whether a restore drill is scheduled.
+fn drills(schedule: &Schedule) -> bool {
+    let is_drill = |(name, job): (&String, &ScheduledJob)| {
+        job.tool(name) == "restore" && job.command(name).iter().any(|word| word == "--verify")
+    };
+    schedule.iter().any(is_drill)
+}
+
+/// What was told of the last backups into each repository that is in use, the latest first.
+///
+/// Asked for each repository by itself: a frequent one must not push out one that is backed up to once a week.
+fn backups(state: &State, since: DateTime<Utc>) -> Result<Vec<Value>, StateError> {
+    let sql = "SELECT figures FROM
+            (SELECT id, started, figures,
+                row_number() OVER (PARTITION BY repository ORDER BY started DESC, id DESC) AS place,
+                max(started) OVER (PARTITION BY repository) AS latest
+            FROM (SELECT id, started, figures, json_extract(figures, '$.repository') AS repository FROM run
+                WHERE tool = 'backup' AND ended IS NOT NULL AND json_valid(figures)
+                    AND json_type(figures, '$.stats') = 'object'))
+        WHERE place <= ?1 AND latest >= ?2 ORDER BY started DESC, id DESC";
+    let texts: Vec<String> = state
+        .with(|db| db.prepare(sql)?.query_map(params![RUNS, nanos(since)], |row| row.get(0))?.collect())?;
+    Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+}
+
 fn report(need: Need, answer: Result<Answer, String>) -> SizeReport {
     let Need { kind, place, bytes, entries, level, .. } = need;
     let name = name_of(&place);
     let wanted = units::bytes(bytes);
+    let step = match kind {
+        "drill" => "make room in this folder, or let TMPDIR name another for the drill",
+        _ => "make room before it runs",
+    };
     let (level, summary, free) = match answer {
         Ok(Answer::Path { space, .. }) => {
             let free = units::bytes(space.free);
             match lacks(&space, bytes, entries) {
                 None => (Level::Ok, format!("needs about {wanted} of {free}: fits"), Some(space.free)),
                 Some(what) => {
-                    let text = format!("needs about {wanted} of {free}: {what}; make room before it runs");
+                    let text = format!("needs about {wanted} of {free}: {what}; {step}");
                     (level, text, Some(space.free))
                 }
             }
@@ -89,9 +127,11 @@ fn lacks(space: &Space, bytes: u64, entries: u64) -> Option<&'static str> {
 }
 
 /// What the next backup into each repository and a drill of the last one will need.
-fn needs(runs: &[Run], scratch: &Path) -> Vec<Need> {
+///
+/// `scratch` is where a drill restores to; `None` if there is none.
+fn needs(backups: &[Value], scratch: Option<&Path>) -> Vec<Need> {
     let mut repositories: BTreeMap<&Path, Vec<&Value>> = BTreeMap::new();
-    for figures in runs.iter().filter_map(|run| Some(&run.end.as_ref()?.figures)) {
+    for figures in backups {
         let Some(repository) = figures["repository"].as_str() else { continue };
         // What is on another machine has room of its own.
         if figures["stats"].is_object() && !repository.contains("://") {
@@ -112,7 +152,7 @@ fn needs(runs: &[Run], scratch: &Path) -> Vec<Need> {
         let stats = &figures[0]["stats"];
         let entries = number(stats, "entries");
         let whole = number(stats, "bytes").saturating_add(entries.saturating_mul(BLOCK));
-        if drill.as_ref().is_none_or(|drill| drill.bytes < whole) {
+        if let Some(scratch) = scratch.filter(|_| drill.as_ref().is_none_or(|drill| drill.bytes < whole)) {
             let place = scratch.to_owned();
             let (kind, level) = ("drill", Level::Warning);
             drill = Some(Need { kind, place, bytes: whole, entries, level, relative: false });
@@ -134,24 +174,24 @@ fn number(stats: &Value, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reliab_common::record::RunEnd;
+    use reliab_common::clock::FixedClock;
+    use reliab_common::exit::Exit;
+    use reliab_common::fact::Facts;
+    use reliab_common::record::{Recorder, RunRecord};
     use serde_json::json;
 
     const MIB: u64 = 1 << 20;
 
-    fn run(repository: &str, stats: Value) -> Run {
-        let at = "2026-11-22T12:00:00Z".parse().unwrap();
-        let figures = json!({ "repository": repository, "stats": stats });
-        let end = Some(RunEnd { at, outcome: "done".into(), exit: 0, figures });
-        Run { tool: "backup".into(), job: "j".into(), started: at, end, pid: 1, host: "h".into() }
+    fn run(repository: &str, stats: Value) -> Value {
+        json!({ "repository": repository, "stats": stats })
     }
 
     fn stats(bytes: u64, files: u64, new_files: u64, added: u64) -> Value {
         json!({ "bytes": bytes, "files": files, "entries": files + 1, "new_files": new_files, "added_bytes": added })
     }
 
-    fn of(runs: &[Run]) -> Vec<(&'static str, String, u64)> {
-        let needs = needs(runs, Path::new("/scratch"));
+    fn of(backups: &[Value]) -> Vec<(&'static str, String, u64)> {
+        let needs = needs(backups, Some(Path::new("/scratch")));
         needs.into_iter().map(|need| (need.kind, name_of(&need.place), need.bytes)).collect()
     }
 
@@ -165,15 +205,48 @@ mod tests {
         let drill = 900 * MIB + 10 * BLOCK;
         assert_eq!(of(&runs), [("backup", "/b".into(), 60 * MIB), ("drill", "/scratch".into(), drill)]);
         assert_eq!(of(&runs[2..])[0].2, 840 * MIB);
+        assert!(needs(&runs, None).iter().all(|need| need.kind == "backup"));
     }
 
     #[test]
-    fn remote_repositories_and_unfinished_runs_say_nothing() {
-        let mut killed = run("/b", stats(1, 1, 1, 1));
-        killed.end = None;
+    fn a_drill_is_one_that_is_scheduled() {
+        let of = |jobs: Value| drills(&serde_json::from_value(jobs).unwrap());
+        assert!(!of(json!({ "backup": { "at": "02:30" } })));
+        assert!(!of(json!({ "restore": { "at": "02:30", "command": ["restore", "latest"] } })));
+        assert!(of(json!({ "drill": { "at": "02:30", "command": ["restore", "--verify"] } })));
+    }
+
+    #[test]
+    fn each_repository_has_its_own_last_backups() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(dir.path()).0;
+        let clock = FixedClock::new("2026-11-22T12:00:00Z".parse().unwrap());
+        let run = |figures: &Value| {
+            let run = RunRecord::start(&recorder, "backup", "j", None, &clock);
+            run.finish(Exit::Done, figures, &Facts::default()).unwrap();
+        };
+        run(&run_of("/retired"));
+        clock.advance(TimeDelta::days(30));
+        run(&run_of("/weekly"));
+        run(&json!({ "error": "disk full" }));
+        for _ in 0..60 {
+            clock.advance(TimeDelta::hours(3));
+            run(&run_of("/often"));
+        }
+        let found = backups(recorder.state().unwrap(), clock.now() - TimeDelta::days(IN_USE_DAYS)).unwrap();
+        let count = |name: &str| found.iter().filter(|figures| figures["repository"] == name).count();
+        assert_eq!((found.len(), count("/weekly"), count("/often"), count("/retired")), (51, 1, 50, 0));
+    }
+
+    fn run_of(repository: &str) -> Value {
+        run(repository, stats(1, 1, 1, 1))
+    }
+
+    #[test]
+    fn remote_repositories_and_failed_runs_say_nothing() {
         let failed = run("/b", Value::Null);
         let remote = run("s3://bucket/x", stats(1, 1, 1, 1));
-        assert_eq!(of(&[killed, failed, remote]), []);
+        assert_eq!(of(&[failed, remote]), []);
     }
 
     #[test]
@@ -197,7 +270,10 @@ mod tests {
         );
         let drill = report(need("drill", MIB, 6, Level::Warning), answer());
         assert!(
-            drill.level == Level::Warning && drill.summary.contains("too few inodes"),
+            drill.level == Level::Warning
+                && drill.summary.ends_with(
+                    "too few inodes; make room in this folder, or let TMPDIR name another for the drill"
+                ),
             "{}",
             drill.summary
         );

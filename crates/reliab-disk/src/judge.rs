@@ -17,6 +17,9 @@ use crate::mounts::Target;
 use crate::question::NoAnswer;
 use crate::space::Space;
 
+/// Where udev names devices; absent in a sandbox with a `/dev` of its own, and without udev.
+const NAMES: &str = "/dev/disk";
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
@@ -98,7 +101,7 @@ fn room(space: &Space, evidence: &Evidence<'_>, memory: &mut Memory, findings: &
     };
     let threshold = |level| if level == Level::Critical { &limits.critical } else { &limits.warn };
     add(memory.space, &|| {
-        let at = threshold(memory.space).words(space);
+        let at = limits.words(space, memory.space);
         format!("{} ({} at {at})", used_and_free(space), memory.space.name())
     });
     add(memory.inodes, &|| {
@@ -149,27 +152,33 @@ fn read_only(mount: &Mount, evidence: &Evidence<'_>) -> Option<Finding> {
 fn other_device(mount: &Mount, entry: Option<&DiskMount>) -> Option<Finding> {
     let expected = entry?.device.as_ref()?;
     let source = mount.source.to_string_lossy();
-    (!is_device(expected, mount))
-        .then(|| Finding::critical(format!("{source} is mounted, and must be {expected}")))
+    if mount.source == **expected {
+        return None;
+    }
+    let node = node_of(expected);
+    if node.as_deref().is_some_and(|node| node.starts_with(NAMES)) && !Path::new(NAMES).is_dir() {
+        let text = format!(
+            "cannot tell which device has {expected}, as there is no {NAMES} here: {source} is mounted"
+        );
+        return Some(Finding { level: Level::Unknown, text });
+    }
+    let is_it = node.is_some_and(|node| is_device(&node, mount));
+    (!is_it).then(|| Finding::critical(format!("{source} is mounted, and must be {expected}")))
 }
 
-fn is_device(expected: &str, mount: &Mount) -> bool {
-    if mount.source == *expected {
-        return true;
-    }
-    let Some(node) = node_of(expected) else { return false };
+fn is_device(node: &Path, mount: &Mount) -> bool {
     // Only below /dev: a source may be a path on a dead file system.
     let real = |path: &Path| path.starts_with("/dev").then(|| fs::canonicalize(path).ok()).flatten();
-    let is_number = fs::metadata(&node).is_ok_and(|found| {
+    let is_number = fs::metadata(node).is_ok_and(|found| {
         let number = found.rdev();
         number != 0 && Device { major: major(number), minor: minor(number) } == mount.device
     });
-    is_number || real(&node).is_some_and(|node| Some(node) == real(Path::new(&mount.source)))
+    is_number || real(node).is_some_and(|node| Some(node) == real(Path::new(&mount.source)))
 }
 
 /// The device node that a name stands for, as mount(8) and udev have it.
 fn node_of(expected: &str) -> Option<PathBuf> {
-    let by = |kind: &str, name: &str| Some(Path::new("/dev/disk").join(kind).join(name));
+    let by = |kind: &str, name: &str| Some(Path::new(NAMES).join(kind).join(name));
     match expected.split_once('=') {
         Some(("UUID", name)) => by("by-uuid", name),
         Some(("LABEL", name)) => by("by-label", name),
@@ -304,8 +313,17 @@ mod tests {
         let of = |device| Case { entry: Some(entry(Some(device), None)), ..Case::of(target("rw", "rw")) };
         of("/dev/sdb1").check(&[]);
         let text = "/dev/sdb1 is mounted, and must be";
-        for other in ["/dev/null", "UUID=absent", "LABEL=absent", "nas:/export"] {
+        for other in ["/dev/null", "nas:/export"] {
             of(other).check(&[(Level::Critical, text)]);
+        }
+        // Without udev nobody knows which device has the name.
+        let named = if Path::new(NAMES).is_dir() {
+            (Level::Critical, text)
+        } else {
+            (Level::Unknown, "cannot tell which device has ")
+        };
+        for other in ["UUID=absent", "LABEL=absent", "/dev/disk/by-id/absent"] {
+            of(other).check(&[named]);
         }
         let null = "1 0 1:3 / /srv rw - ext4 /dev/mapper/x rw";
         let target = Target::Mounted(MountTable::parse(null.as_bytes()).mounts.remove(0));

@@ -11,6 +11,7 @@ mod disks;
 mod fit;
 pub mod forecast;
 mod judge;
+mod layer;
 mod limits;
 pub mod mountinfo;
 pub mod mounts;
@@ -25,3 +26,4 @@ mod theil_sen;
 mod walk;
 
 pub use command::Args;
+pub use limits::check_config;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reliab_common::config::Disk;
 use reliab_common::config::disk::{DiskLimits, DiskMount};
+use reliab_common::config::{Config, Disk};
 use reliab_common::exit::Level;
 use reliab_common::failure::UsageError;
 use reliab_common::units::{self, Percent};
@@ -56,40 +56,26 @@ pub(crate) struct Limits {
 }
 
 impl Threshold {
-    /// With what the section says, and above that what the mount says.
+    /// With what the section says of the room, and above that what the mount says.
     fn with(&self, section: &DiskLimits, mount: Option<&DiskLimits>) -> Self {
-        let part = |limits: &DiskLimits, field: fn(&DiskLimits) -> Option<Percent>| {
-            field(limits).map(Percent::fraction)
-        };
-        let parts = |field| mount.and_then(|mount| part(mount, field)).or_else(|| part(section, field));
-        Self {
-            used: parts(|limits| limits.used),
-            free: mount.and_then(|mount| mount.free).or(section.free),
-            usual: self.usual,
-            inodes: parts(|limits| limits.inodes).unwrap_or(self.inodes),
-            full_in: mount.and_then(|mount| mount.full_in).or(section.full_in).unwrap_or(self.full_in),
-        }
+        let used = mount.and_then(|mount| mount.used).or(section.used).map(Percent::fraction);
+        let free = mount.and_then(|mount| mount.free).or(section.free);
+        Self { used, free, ..self.clone() }
     }
 
-    /// The level is reached with this many bytes free, or fewer.
-    pub fn bytes(&self, space: &Space) -> u64 {
+    /// Whether the configuration says when.
+    fn is_set(&self) -> bool {
+        self.used.is_some() || self.free.is_some()
+    }
+
+    /// What it says by itself: the level is reached with this many bytes free, or fewer.
+    fn bytes(&self, space: &Space) -> u64 {
         let usable = space.usable();
         match (self.used, self.free) {
             (None, None) => share(usable, self.usual.0).min(self.usual.1),
             (used, free) => {
                 used.map_or(0, |used| share(usable, 1.0 - used)).max(free.map_or(0, |free| free.min(usable)))
             }
-        }
-    }
-
-    /// The threshold of space as people say it.
-    pub fn words(&self, space: &Space) -> String {
-        let bytes = self.bytes(space);
-        match (self.used, self.free) {
-            (Some(used), _) if share(space.usable(), 1.0 - used) == bytes => {
-                format!("{:.0}% used", used * 100.0)
-            }
-            _ => format!("{} free", units::bytes(bytes)),
         }
     }
 
@@ -113,11 +99,18 @@ fn share(of: u64, part: f64) -> u64 {
 impl Limits {
     /// The thresholds of a file system, with what the configuration says of it.
     pub fn of(config: &Disk, mount: Option<&DiskMount>) -> Result<Self, UsageError> {
-        let limits = Self {
+        let mut limits = Self {
             warn: WARN.with(&config.warn, mount.map(|mount| &mount.warn)),
             critical: CRITICAL.with(&config.critical, mount.map(|mount| &mount.critical)),
             clear: config.clear.map_or(0.1, Percent::fraction),
         };
+        let pair = Pair::of(config, mount);
+        let inodes = pair.map(|limits| limits.inodes.map(|part| 1.0 - part.fraction()));
+        let (warn, critical) = inodes.settled((1.0 - WARN.inodes, 1.0 - CRITICAL.inodes), |free| free / 2.0);
+        (limits.warn.inodes, limits.critical.inodes) = (1.0 - warn, 1.0 - critical);
+        let full_in = pair.map(|limits| limits.full_in);
+        (limits.warn.full_in, limits.critical.full_in) =
+            full_in.settled((WARN.full_in, CRITICAL.full_in), |time| time / 2);
         limits.check(mount)?;
         Ok(limits)
     }
@@ -136,11 +129,32 @@ impl Limits {
         } else {
             return Ok(());
         };
-        let place = mount
-            .map_or_else(|| "[disk]".to_owned(), |mount| format!("[[disk.mount]] {}", mount.path.display()));
-        Err(UsageError(format!(
-            "{place}: the warning of `{late}` comes after its critical level: change one of them"
-        )))
+        let of_mount = |mount: &DiskMount| format!("[[disk.mount]] {}", mount.path.display());
+        let place = mount.map_or_else(|| "[disk]".to_owned(), of_mount);
+        Err(comes_after(&place, late))
+    }
+
+    /// The bytes free at which it gets a warning and at which it is critical, or fewer; the first is never the smaller.
+    ///
+    /// A part of the room and a number of bytes can be compared only for a disk of a known size.
+    pub fn bytes(&self, space: &Space) -> (u64, u64) {
+        let (warn, critical) = (self.warn.bytes(space), self.critical.bytes(space));
+        if self.warn.is_set() && !self.critical.is_set() {
+            (warn, if critical < warn { critical } else { warn / 2 })
+        } else {
+            (warn.max(critical), critical)
+        }
+    }
+
+    /// The threshold of the room at which it has this level, as people say it.
+    pub fn words(&self, space: &Space, of: Level) -> String {
+        let (warn, critical) = self.bytes(space);
+        let (threshold, bytes) =
+            if of == Level::Critical { (&self.critical, critical) } else { (&self.warn, warn) };
+        match threshold.used {
+            Some(used) if share(space.usable(), 1.0 - used) == bytes => format!("{:.0}% used", used * 100.0),
+            _ => format!("{} free", units::bytes(bytes)),
+        }
     }
 
     /// The level of the room, given the last.
@@ -148,8 +162,7 @@ impl Limits {
         if space.usable() == 0 {
             return Level::Ok;
         }
-        let thresholds = (self.warn.bytes(space), self.critical.bytes(space));
-        self.level(space.free, thresholds, last)
+        self.level(space.free, self.bytes(space), last)
     }
 
     /// The level of the inodes, given the last.
@@ -171,6 +184,71 @@ impl Limits {
         let thresholds = (self.warn.full_in.as_secs_f64(), self.critical.full_in.as_secs_f64());
         level(full_in.as_secs_f64(), thresholds, CLEAR_FORECAST, last)
     }
+}
+
+/// What the configuration says of a warning and of what is critical, the mount before the section.
+struct Pair<'a> {
+    warn: [Option<&'a DiskLimits>; 2],
+    critical: [Option<&'a DiskLimits>; 2],
+}
+
+impl<'a> Pair<'a> {
+    fn of(config: &'a Disk, mount: Option<&'a DiskMount>) -> Self {
+        Self {
+            warn: [mount.map(|mount| &mount.warn), Some(&config.warn)],
+            critical: [mount.map(|mount| &mount.critical), Some(&config.critical)],
+        }
+    }
+
+    /// One key of both.
+    fn map<T>(&self, key: impl Fn(&DiskLimits) -> Option<T>) -> Set<T> {
+        let of = |all: &[Option<&DiskLimits>]| all.iter().flatten().find_map(|limits| key(limits));
+        Set { warn: of(&self.warn), critical: of(&self.critical) }
+    }
+}
+
+/// One key as it is set for a warning and for what is critical, by what is left then.
+struct Set<T> {
+    warn: Option<T>,
+    critical: Option<T>,
+}
+
+impl<T: Copy + PartialOrd> Set<T> {
+    /// With the usual values where nothing is set, moved where they would be on the wrong side of what is set.
+    fn settled(self, usual: (T, T), half: impl Fn(T) -> T) -> (T, T) {
+        match (self.warn, self.critical) {
+            (Some(warn), None) => (warn, if usual.1 < warn { usual.1 } else { half(warn) }),
+            (None, Some(critical)) => (if usual.0 > critical { usual.0 } else { critical }, critical),
+            (warn, critical) => (warn.unwrap_or(usual.0), critical.unwrap_or(usual.1)),
+        }
+    }
+}
+
+/// Says why `reliab disk` refuses its section of the configuration.
+pub fn check_config(config: &Config) -> Result<(), UsageError> {
+    let disk = &config.disk;
+    Limits::of(disk, None)?;
+    disk.mount.iter().try_for_each(|mount| Limits::of(disk, Some(mount)).map(drop))?;
+    let directories = disk
+        .directory
+        .iter()
+        .map(|entry| ("directory", entry.path.display().to_string(), entry.warn, entry.critical));
+    let files = disk
+        .sqlite
+        .iter()
+        .map(|entry| ("sqlite", entry.path.display().to_string(), entry.warn, entry.critical));
+    let databases =
+        disk.database.iter().map(|entry| ("database", entry.name.clone(), entry.warn, entry.critical));
+    for (kind, name, warn, critical) in directories.chain(files).chain(databases) {
+        if warn.zip(critical).is_some_and(|(warn, critical)| warn > critical) {
+            return Err(comes_after(&format!("[[disk.{kind}]] {name}"), "warn"));
+        }
+    }
+    Ok(())
+}
+
+fn comes_after(place: &str, key: &str) -> UsageError {
+    UsageError(format!("{place}: the warning of `{key}` comes after its critical level: change one of them"))
 }
 
 /// A level is reached at its threshold, and left only when there is more than that by the part `clear`.
@@ -279,13 +357,39 @@ mod tests {
         for text in [
             r#"{"warn": {"used": "95%"}, "critical": {"used": "90%"}}"#,
             r#"{"warn": {"free": "1GiB"}, "critical": {"free": "2GiB"}}"#,
-            r#"{"warn": {"inodes": "95%"}}"#,
-            r#"{"critical": {"full_in": "8d"}}"#,
+            r#"{"warn": {"inodes": "95%"}, "critical": {"inodes": "90%"}}"#,
+            r#"{"warn": {"full_in": "1d"}, "critical": {"full_in": "8d"}}"#,
+            r#"{"critical": {"used": "80%"}, "mount": [{"path": "/a", "warn": {"used": "90%"}}]}"#,
+            r#"{"directory": [{"path": "/a", "warn": "2MiB", "critical": "1MiB"}]}"#,
+            r#"{"sqlite": [{"path": "/a", "warn": "2MiB", "critical": "1MiB"}]}"#,
+            r#"{"database": [{"name": "a", "kind": "mariadb", "warn": "2MiB", "critical": "1MiB"}]}"#,
         ] {
             let config: Disk = serde_json::from_str(text).unwrap();
-            let error = Limits::of(&config, None).unwrap_err();
+            let error = check_config(&Config { disk: config, ..Config::default() }).unwrap_err();
             assert!(error.to_string().contains("comes after"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_set_moves_what_is_not() {
+        let of = |text: &str, size: u64| limits(text).bytes(&space(size, size));
+        assert_eq!(of(r#"{"warn": {"used": "95%"}}"#, 1000), (50, 25));
+        assert_eq!(of(r#"{"warn": {"used": "85%"}}"#, 1000), (150, 100));
+        assert_eq!(of(r#"{"critical": {"used": "70%"}}"#, 1000), (300, 300));
+        assert_eq!(of(r#"{"warn": {"free": "10GiB"}}"#, 1000 * GIB), (10 * GIB, 5 * GIB));
+        assert_eq!(of(r#"{"critical": {"free": "200GiB"}}"#, 1000 * GIB), (200 * GIB, 200 * GIB));
+        // Which of these comes first depends on the size of the disk.
+        let mixed = r#"{"warn": {"used": "80%"}, "critical": {"free": "100GiB"}}"#;
+        assert_eq!(of(mixed, 200 * GIB), (100 * GIB, 100 * GIB));
+        assert_eq!(of(mixed, 1000 * GIB).0 / GIB, 200);
+        let late = limits(r#"{"warn": {"used": "95%", "inodes": "95%", "full_in": "12h"}}"#);
+        assert_eq!(late.words(&space(1000, 500), Level::Critical), "25 B free");
+        assert_eq!(late.words(&space(1000, 500), Level::Warning), "95% used");
+        assert!((late.critical.inodes - 0.975).abs() < 1e-9, "{late:?}");
+        assert_eq!(late.critical.full_in, Duration::from_secs(6 * 3600));
+        let early = limits(r#"{"critical": {"inodes": "50%", "full_in": "8d"}}"#);
+        assert!((early.warn.inodes - 0.5).abs() < 1e-9, "{early:?}");
+        assert_eq!(early.warn.full_in, Duration::from_secs(8 * 86_400));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl<'a> Lookup<'a> {
 pub fn all(table: &MountTable, config: &Disk) -> Vec<Target> {
     let lookup = Lookup::of(table);
     let mut by_device: BTreeMap<Device, Vec<&Mount>> = BTreeMap::new();
-    for mount in lookup.visible().filter(|mount| is_wanted(mount, &lookup, config)) {
+    for mount in lookup.visible().filter(|mount| is_wanted(mount, config)) {
         by_device.entry(mount.device).or_default().push(mount);
     }
     let is_configured = |mount: &&Mount| config.mount.iter().any(|entry| entry.path == mount.point);
@@ -155,13 +155,17 @@ fn rank(mount: &Mount) -> (usize, usize, &Path) {
     (mount.root.components().count(), mount.point.components().count(), &mount.point)
 }
 
-fn is_wanted(mount: &Mount, lookup: &Lookup<'_>, config: &Disk) -> bool {
+fn is_wanted(mount: &Mount, config: &Disk) -> bool {
     let asked_for = config.mount.iter().any(|entry| entry.path == mount.point);
-    asked_for || !(is_pseudo(mount) || is_excluded(mount, config) || is_layer(mount, lookup))
+    asked_for || !(is_pseudo(mount) || is_excluded(mount, config))
 }
 
 fn is_pseudo(mount: &Mount) -> bool {
-    PSEUDO.contains(&mount.kind.as_str()) || PSEUDO_PLACES.iter().any(|place| mount.point.starts_with(place))
+    // A sandbox has a /dev of its own, which holds nothing but nodes and links.
+    let is_private_dev = mount.kind == "tmpfs" && mount.point == Path::new("/dev");
+    is_private_dev
+        || PSEUDO.contains(&mount.kind.as_str())
+        || PSEUDO_PLACES.iter().any(|place| mount.point.starts_with(place))
 }
 
 fn is_excluded(mount: &Mount, config: &Disk) -> bool {
@@ -172,15 +176,6 @@ fn is_excluded(mount: &Mount, config: &Disk) -> bool {
         _ => *pattern == mount.point,
     };
     config.exclude_types.contains(&mount.kind) || config.exclude.iter().any(excludes)
-}
-
-/// Whether the space of an overlay is that of another mount that is seen here, which is looked at anyway.
-fn is_layer(mount: &Mount, lookup: &Lookup<'_>) -> bool {
-    if mount.kind != "overlay" {
-        return false;
-    }
-    let Some(upper) = mount.super_option("upperdir") else { return false };
-    lookup.holder(Path::new(upper)).is_some_and(|below| below.id != mount.id && below.kind != "overlay")
 }
 
 #[cfg(test)]
@@ -210,8 +205,9 @@ mod tests {
     fn pseudo_file_systems_are_left_out() {
         let text = format!(
             "{ROOT}2 1 0:2 / /proc rw - proc proc rw\n3 1 0:3 / /sys rw - sysfs sysfs rw\n\
-             4 3 0:4 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n5 1 0:5 / /dev/shm rw - tmpfs tmpfs rw\n\
-             6 1 7:0 / /snap/core/1 ro - squashfs /dev/loop0 ro\n"
+             4 3 0:4 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+             6 1 7:0 / /snap/core/1 ro - squashfs /dev/loop0 ro\n7 1 0:6 / /dev rw - tmpfs tmpfs rw\n\
+             8 7 0:7 / /dev/shm rw - tmpfs tmpfs rw\n"
         );
         assert_eq!(plain(&text), ["/", "/dev/shm"]);
     }
@@ -252,18 +248,6 @@ mod tests {
         assert!(Lookup::of(&table).holder(Path::new("/x")).is_some());
         assert!(!all(&table, &Disk::default()).is_empty());
         assert_eq!(all(&MountTable::default(), &Disk::default()), []);
-    }
-
-    #[test]
-    fn an_overlay_counts_only_where_its_space_is_not_seen_elsewhere() {
-        let merged = "2 1 0:9 / /merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n";
-        assert_eq!(plain(&format!("{ROOT}{merged}")), ["/"]);
-        let container = "1 0 0:9 / / rw - overlay overlay rw,lowerdir=/l,upperdir=/var/u,workdir=/w\n";
-        assert_eq!(plain(container), ["/"]);
-        let read_only = "2 1 0:9 / /merged ro - overlay overlay ro,lowerdir=/l:/m\n";
-        assert_eq!(plain(&format!("{ROOT}{read_only}")), ["/", "/merged"]);
-        let config = Disk { mount: vec![entry("/merged", false)], ..Disk::default() };
-        assert_eq!(points(&format!("{ROOT}{merged}"), &config), ["/", "/merged"]);
     }
 
     #[test]

@@ -36,13 +36,14 @@ fn performance(mount: &MountReport) -> Vec<String> {
     let Some(space) = &mount.space else { return Vec::new() };
     let name = name_of(mount.point());
     let (warn, critical) = (&mount.limits.warn, &mount.limits.critical);
+    let (warn_bytes, critical_bytes) = mount.limits.bytes(space);
     let mut data = vec![format!(
         "{}={}B;{}:;{}:;0;{}",
         label(&format!("{name} free")),
         space.free,
         // `N:` alarms below N, and the level is reached at its threshold.
-        warn.bytes(space).saturating_add(1),
-        critical.bytes(space).saturating_add(1),
+        warn_bytes.saturating_add(1),
+        critical_bytes.saturating_add(1),
         space.usable()
     )];
     if let Some(used) = space.inodes_used_percent() {

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use reliab_common::signal::Stop;
@@ -15,6 +15,8 @@ use rustix::io::Errno;
 const LONGEST: usize = 4 << 20;
 /// How long a process may take to die of being killed.
 const GRACE: Duration = Duration::from_millis(500);
+/// A process that closed its pipes is looked at so often: nothing wakes the run when it ends.
+const LOOK: Duration = Duration::from_millis(10);
 /// So many processes run at the same time.
 const TOGETHER: usize = 32;
 
@@ -70,10 +72,7 @@ pub(crate) fn together(tasks: Vec<Task>, stop: &Stop) -> anyhow::Result<Vec<Ende
 fn listen(running: &mut [Running]) -> anyhow::Result<bool> {
     let now = Instant::now();
     running.iter_mut().for_each(|process| process.enforce(now));
-    let Some(next) = running.iter().filter(|process| process.is_open()).map(|process| process.until).min()
-    else {
-        return Ok(false);
-    };
+    let Some(next) = running.iter().filter_map(|process| process.wake(now)).min() else { return Ok(false) };
     let patience = next.saturating_duration_since(now);
     let ready: Vec<bool> = {
         let mut fds: Vec<PollFd<'_>> = running
@@ -125,6 +124,8 @@ impl<R: Read + AsFd> Pipe<R> {
 
 struct Running {
     child: Result<Child, io::Error>,
+    /// How it ended, once it did.
+    status: Option<ExitStatus>,
     out: Pipe<std::process::ChildStdout>,
     err: Pipe<std::process::ChildStderr>,
     /// When it is killed, or once it was killed, given up.
@@ -141,7 +142,8 @@ impl Running {
         let pipes = child.as_mut().ok().map(|child| (child.stdout.take(), child.stderr.take()));
         let (out, err) = pipes.unwrap_or_default();
         let (out, err) = (Pipe::new(out), Pipe::new(err));
-        Self { child, out, err, until: Instant::now() + deadline, killed: false, given_up: false }
+        let until = Instant::now() + deadline;
+        Self { child, status: None, out, err, until, killed: false, given_up: false }
     }
 
     fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
@@ -166,9 +168,23 @@ impl Running {
         }
     }
 
+    /// When it must be looked at next, if its pipes are still; `None` when nothing more is to come of it.
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        if self.is_open() {
+            return Some(self.until);
+        }
+        let waits = self.child.is_ok() && self.status.is_none() && !self.given_up;
+        waits.then(|| self.until.min(now + LOOK))
+    }
+
     /// Kills it when its time is over, and gives it up when it does not die of that.
+    ///
+    /// It may close its pipes and go on: it has ended only when the kernel says so.
     fn enforce(&mut self, now: Instant) {
-        if now < self.until || !self.is_open() {
+        if (self.killed || !self.is_open()) && self.status.is_none() {
+            self.status = self.child.as_mut().ok().and_then(|child| child.try_wait().ok().flatten());
+        }
+        if now < self.until || self.wake(now).is_none() {
             return;
         }
         if self.killed {
@@ -188,16 +204,17 @@ impl Running {
     }
 
     fn end(self) -> Ended {
-        let mut child = match self.child {
+        let child = match self.child {
             Ok(child) => child,
             Err(error) => return Ended::NotStarted(error),
         };
         let out = self.out.text;
         if self.given_up {
-            return Ended::Late { out, stuck: Some(child.id()) };
+            // One that died may have left its pipes to a process of its own, and is not stuck.
+            let stuck = self.status.is_none().then(|| child.id());
+            return Ended::Late { out, stuck };
         }
-        // Its pipes are closed, so it has ended or is about to.
-        let success = child.wait().is_ok_and(|status| status.success());
+        let success = self.status.is_some_and(|status| status.success());
         if self.killed && !success {
             Ended::Late { out, stuck: None }
         } else {
@@ -241,6 +258,19 @@ mod tests {
         assert!(matches!(&ended[0], Ended::Late { out, stuck: None } if out == b"begun\n"), "{ended:?}");
         assert!(matches!(&ended[1], Ended::Done { success: true, .. }), "{ended:?}");
         assert!(matches!(&ended[2], Ended::Late { .. }), "{ended:?}");
+    }
+
+    #[test]
+    fn one_that_closes_its_pipes_and_goes_on_is_late_too() {
+        let started = Instant::now();
+        let tasks = vec![
+            task("echo begun; exec sleep 60 >&- 2>&-", 300),
+            task("exec >&- 2>&-; sleep 0.2; exit 3", 20_000),
+        ];
+        let ended = together(tasks, &Stop::default()).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+        assert!(matches!(&ended[0], Ended::Late { out, stuck: None } if out == b"begun\n"), "{ended:?}");
+        assert!(matches!(&ended[1], Ended::Done { success: false, .. }), "{ended:?}");
     }
 
     #[test]

@@ -132,6 +132,7 @@ fn whether_the_next_backup_and_a_drill_fit_is_told() {
     alone("command::whether_the_next_backup_and_a_drill_fit_is_told", |bench| {
         let repository = bench.mount_tmpfs("backups", "size=10m");
         let scratch = bench.mount_tmpfs("scratch", "size=10m");
+        bench.configure("[schedule.drill]\nat = \"Sun 04:00\"\ncommand = [\"restore\", \"--verify\"]\n");
         let recorder = Recorder::open(&bench.path("state")).0;
         let backup = |added: u64, bytes: u64| {
             let stats =

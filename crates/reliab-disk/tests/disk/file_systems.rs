@@ -130,6 +130,10 @@ fn an_overlay_is_as_df_shows_it_and_not_counted_beside_its_layer() {
         assert_eq!(as_df(&ours), df(&merged), "{ours}");
         let document = bench.json(&[]).to_string();
         assert!(document.contains(&base) && !document.contains(&merged), "{document}");
+        // Something else is mounted where the upper directory was, as in a container.
+        run("mount", &["-t", "tmpfs", "-o", "size=8m", "other", &format!("{base}/upper")]);
+        let document = bench.json(&[]).to_string();
+        assert!(document.contains(&base) && document.contains(&merged), "{document}");
     });
 }
 
