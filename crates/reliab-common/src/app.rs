@@ -107,8 +107,10 @@ pub fn run_act<E: Ending>(
     let mut ui = Ui::new(global.ui());
     let result = act(&mut ui);
     ui.progress().finish();
+    // An error is no verdict, also where both end with the same code.
+    let did_its_work = result.as_ref().is_ok_and(|end| rhythm::is_good(end.name()));
     let end = result.unwrap_or_else(|error| tell(name, errors, &error, &mut ui));
-    if let Err(error) = note_scheduled(name, end, global) {
+    if did_its_work && let Err(error) = note_scheduled(name, global) {
         ui.warn(format_args!("this run will be missed: {}", crate::failure::plain(&error)));
     }
     match ui.finish() {
@@ -121,17 +123,14 @@ pub fn run_act<E: Ending>(
 }
 
 /// Notes that a job of `[schedule]` did its work, also one whose tool records no runs.
-fn note_scheduled<E: Ending>(name: &str, end: E, global: &Global) -> Result<(), StateError> {
+fn note_scheduled(name: &str, global: &Global) -> Result<(), StateError> {
     let env = Env::of_process();
     let Some(job) = env.var(rhythm::VARIABLE).and_then(|name| name.to_str()) else { return Ok(()) };
     // Without a folder for the state, the tool itself has said so.
     let Ok(folder) = paths::state_dir(global.state_dir.as_deref(), &env) else { return Ok(()) };
-    if rhythm::is_good(end.name()) {
-        // `alert-check` is the tool `alert`.
-        let tool = name.split('-').next().unwrap_or(name);
-        rhythm::note(&State::open(&folder)?, job, tool, SystemClock.now())?;
-    }
-    Ok(())
+    // `alert-check` is the tool `alert`.
+    let tool = name.split('-').next().unwrap_or(name);
+    rhythm::note(&State::open(&folder)?, job, tool, SystemClock.now())
 }
 
 /// Tells why a command line cannot be understood, or shows the help that was asked for.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::exit::{Ending, Level};
+use crate::exit::{Ending, Exit, Level};
 use crate::fact::{self, CheckResult, Facts};
 use crate::state::{State, StateError, nanos, time};
 
@@ -67,15 +67,31 @@ impl<'a> RunRecord<'a> {
 
     /// Records how the run ended, its figures and the facts it found, in one transaction.
     pub fn finish(self, end: impl Ending, figures: &Value, facts: &Facts) -> Result<(), StateError> {
+        self.end((end.name(), end.code(), end.level()), figures, facts)
+    }
+
+    /// Records that the run could not do its work, and why.
+    pub fn fail<E: Ending>(self, exit: Exit, error: &str) -> Result<(), StateError> {
+        let level = if is_job::<E>(exit) { exit.level() } else { Exit::Failed.level() };
+        let end = (failed_name::<E>(exit), E::failed(exit).code(), level);
+        self.end(end, &serde_json::json!({ "error": error }), &Facts::default())
+    }
+
+    fn end(
+        self,
+        (name, code, level): (&str, u8, Level),
+        figures: &Value,
+        facts: &Facts,
+    ) -> Result<(), StateError> {
         let Some(state) = self.state else { return Ok(()) };
         let ended = self.clock.now();
         state.write(|db| {
             let id = self.id.map_or_else(|| self.insert(db), Ok)?;
             db.execute(
                 "UPDATE run SET ended = ?2, outcome = ?3, exit = ?4, figures = ?5 WHERE id = ?1",
-                params![id, nanos(ended), end.name(), end.code(), figures.to_string()],
+                params![id, nanos(ended), name, code, figures.to_string()],
             )?;
-            fact::store(db, Some(id), &self.result(end.level(), end.name(), figures, ended))?;
+            fact::store(db, Some(id), &self.result(level, name, figures, ended))?;
             fact::store_all(db, Some(id), facts)
         })
     }
@@ -106,6 +122,17 @@ impl<'a> RunRecord<'a> {
     }
 }
 
+/// The outcome of a run whose work failed so.
+///
+/// A check that found nothing out ends as UNKNOWN, which is also a verdict: in the record the two must differ.
+pub fn failed_name<E: Ending>(exit: Exit) -> &'static str {
+    if is_job::<E>(exit) { exit.name() } else { Exit::Failed.name() }
+}
+
+fn is_job<E: Ending>(exit: Exit) -> bool {
+    E::failed(exit).name() == exit.name()
+}
+
 /// A run as the state has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
@@ -128,7 +155,7 @@ pub struct Run {
 pub struct RunEnd {
     /// When.
     pub at: DateTime<Utc>,
-    /// The name of the exit, as [`Exit::name`] has it.
+    /// The name of the exit, as [`Ending::name`] and [`failed_name`] have it.
     pub outcome: String,
     /// The exit code.
     pub exit: u8,
@@ -203,6 +230,25 @@ mod tests {
             host: rustix::system::uname().nodename().to_str().unwrap().into(),
         };
         assert_eq!(recent(recorder.state().unwrap(), "backup", 10).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn a_check_that_failed_is_told_from_one_that_found_something_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, clock) = (recorder(dir.path()), clock());
+        let start = |tool| RunRecord::start(&recorder, tool, "job", None, &clock);
+        start("probe").fail::<Level>(Exit::Usage, "no probe").unwrap();
+        start("disk").finish(Level::Unknown, &Value::Null, &Facts::default()).unwrap();
+        start("backup").fail::<Exit>(Exit::Locked, "held").unwrap();
+        let end = |tool| recent(recorder.state().unwrap(), tool, 1).unwrap().remove(0).end.unwrap();
+        let said = |end: &RunEnd| (end.outcome.clone(), end.exit);
+        assert_eq!(said(&end("probe")), ("failed".into(), 3));
+        assert_eq!(end("probe").figures, json!({ "error": "no probe" }));
+        assert_eq!(said(&end("disk")), ("unknown".into(), 3));
+        assert_eq!(said(&end("backup")), ("locked".into(), 5));
+        let checks = fact::latest_checks(recorder.state().unwrap(), "probe").unwrap();
+        assert_eq!(checks[0].check.summary, "failed: no probe");
+        assert_eq!(checks[0].check.level, Level::Critical);
     }
 
     #[test]

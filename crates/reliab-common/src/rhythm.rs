@@ -143,18 +143,24 @@ pub fn seen(db: &Connection, schedule: &Schedule, name: &str, now: DateTime<Utc>
     let of_job = "started <= ?1 AND tool = ?3 AND (schedule = ?2 OR (?4 AND schedule IS NULL))";
     let known = params![nanos(now + CLOCK_ERROR), name, tool, alone];
     let sql = format!(
-        "SELECT max(started) FROM run WHERE {of_job} AND outcome NOT IN ('failed', 'usage', 'locked')"
+        "SELECT outcome, max(started) FROM run WHERE {of_job} AND outcome IS NOT NULL GROUP BY outcome"
     );
-    let recorded = db.query_row(&sql, known, |row| row.get::<_, Option<i64>>(0))?.map(time);
+    let mut ended = db.prepare_cached(&sql)?;
+    let ended = ended.query_map(known, |row| Ok((row.get::<_, String>(0)?, time(row.get(1)?))))?;
+    let mut recorded = None;
+    for latest in ended {
+        let (outcome, started) = latest?;
+        recorded = recorded.max(Some(started).filter(|_| is_good(&outcome)));
+    }
     let good = recorded.max(noted(db, name, &tool)?.filter(|&at| at <= now + CLOCK_ERROR));
     let latest = format!("SELECT started, outcome FROM run WHERE {of_job} ORDER BY started DESC LIMIT 1");
     let latest = db.query_row(&latest, known, |row| Ok((time(row.get(0)?), row.get(1)?))).optional()?;
     Ok(Seen { since, good, latest })
 }
 
-/// Whether a run that ended so did its work.
+/// Whether a run that ended so did its work; a check that finds something unknown or critical has.
 pub fn is_good(outcome: &str) -> bool {
-    !matches!(outcome, "failed" | "usage" | "locked" | "unknown")
+    !matches!(outcome, "failed" | "usage" | "locked")
 }
 
 /// Notes that a tool did its work for a job; not every tool records its runs.
@@ -356,7 +362,25 @@ mod tests {
         let well = said("metrics", Level::Ok, "last ran 60 s ago, expected every 60 s");
         assert_eq!(bench.after(TimeDelta::minutes(1)), [well]);
         assert_eq!(bench.after(TimeDelta::minutes(6))[0].1, Level::Critical);
-        assert!(is_good("critical") && is_good("partial") && !is_good("failed") && !is_good("unknown"));
+        assert!(is_good("critical") && is_good("partial") && !is_good("failed") && is_good("unknown"));
+    }
+
+    #[test]
+    fn a_check_that_fails_every_time_is_overdue_and_one_that_finds_something_unknown_is_not() {
+        let bench = bench("[disk]\nevery = \"1h\"\n[probe]\nevery = \"1h\"");
+        bench.after(TimeDelta::zero());
+        for _ in 0..3 {
+            bench.clock.advance(TimeDelta::hours(1));
+            RunRecord::start(&bench.recorder, "probe", "job", None, &bench.clock)
+                .fail::<Level>(Exit::Failed, "no network")
+                .unwrap();
+            RunRecord::start(&bench.recorder, "disk", "job", None, &bench.clock)
+                .finish(Level::Unknown, &Value::Null, &Facts::default())
+                .unwrap();
+        }
+        let found = bench.after(TimeDelta::minutes(1));
+        assert_eq!((found[0].1, found[1].1), (Level::Ok, Level::Critical), "{found:?}");
+        assert!(found[1].2.ends_with("the last try, 60 s ago, has failed"), "{found:?}");
     }
 
     #[test]

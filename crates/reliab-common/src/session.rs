@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::app::Global;
 use crate::clock::{Clock, SystemClock};
@@ -98,8 +98,7 @@ impl Session {
             Ok(outcome) => run.finish(outcome.exit, &outcome.figures, &outcome.facts),
             Err(error) => {
                 let failure = Failure::of(error, self.errors);
-                let figures = json!({ "error": failure.text });
-                run.finish(E::failed(failure.exit), &figures, &Facts::default())
+                run.fail::<E>(failure.exit, &failure.text)
             }
         };
         if let Err(error) = finished {

@@ -175,7 +175,11 @@ mod tests {
     #[test]
     fn errors_give_file_line_column_and_reason() {
         let check = |text, expected: &str| assert_eq!(parse(text).unwrap_err().to_string(), expected);
-        check("\n\n[backups]\n", "reliab.toml:3:2: unknown key `backups`, expected `backup` or `schedule`");
+        check(
+            "\n\n[backups]\n",
+            "reliab.toml:3:2: unknown key `backups`, expected one of `alert`, `maintenance`, `rule`, `slo`, `backup`, \
+             `channel`, `disk`, `schedule`, `probe`, `uplink`, `service`",
+        );
         check(
             "[backup]\nsource = [\"data\"]\n",
             "reliab.toml:2:1: unknown key `source`, expected one of `sources`, `repository`, `exclude`, \
