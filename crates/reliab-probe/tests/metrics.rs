@@ -184,3 +184,12 @@ fn after_hours_without_a_scrape_counting_begins_anew() {
     put_back(5, 2 * 3600);
     assert_eq!(scrape(1030)["requests"].as_f64(), Some(10.0));
 }
+
+#[test]
+fn a_series_that_is_absent_for_one_scrape_does_not_count_whole() {
+    let [one, two] = ["req{code=\"200\"} 10\n", "req{code=\"200\"} 10\nreq{code=\"500\"} 1000\n"];
+    let requests = "requests = \"req\"\n";
+    let results = scraped(PROMETHEUS, &[(two, requests), (one, requests), (two, requests)]);
+    let last = results[2].service("shop");
+    assert_eq!((last["requests"].as_f64(), last["errors"].as_f64()), (Some(0.0), Some(0.0)), "{last}");
+}
