@@ -15,7 +15,7 @@ pub enum Command {
     Alert(Box<AlertArgs>),
 }
 
-/// `alert` with what stands behind it.
+/// Evaluate rules and deliver alerts; list, explain, silence them.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AlertArgs {
