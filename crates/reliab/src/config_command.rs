@@ -13,6 +13,8 @@ use reliab_common::paths::Env;
 use reliab_common::ui::Ui;
 use serde::Serialize;
 
+use crate::install::calendar::on_calendar;
+
 /// The command's name.
 pub const NAME: &str = "config";
 
@@ -79,7 +81,7 @@ fn check(global: &Global, ui: &mut Ui) -> anyhow::Result<Exit> {
 
 /// What only the parts of reliab that use a section can tell.
 fn problems(config: &Config, env: &Env) -> Vec<String> {
-    let mut problems = reliab_probe::check_config(config, env);
+    let mut problems = section_problems(config, env);
     problems.extend(
         config
             .schedule
@@ -87,6 +89,17 @@ fn problems(config: &Config, env: &Env) -> Vec<String> {
             .filter_map(|(name, job)| command_problem(name, &job.command(name)).err())
             .map(|error| error.0),
     );
+    problems
+}
+
+/// The same without the command lines of scheduled jobs.
+pub fn section_problems(config: &Config, env: &Env) -> Vec<String> {
+    let mut problems = reliab_probe::check_config(config, env);
+    problems.extend(reliab_disk::check_config(config).err().map(|error| error.0));
+    problems.extend(reliab_alert::rule::Rules::of(config).err());
+    problems.extend(config.schedule.iter().filter_map(|(name, job)| {
+        on_calendar(job.start).err().map(|error| format!("[schedule.{name}]: {error}"))
+    }));
     problems
 }
 

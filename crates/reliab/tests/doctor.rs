@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use support::Bench;
 
-const CONFIG: &str =
-    "[backup]\nsources = [\"data\"]\nrepository = \"/proc/self/fd\"\n[schedule.backup]\nat = \"02:30\"\n";
+/// Nothing about a repository: it would be on the disk of its source.
+const CONFIG: &str = "[schedule.backup]\nat = \"02:30\"\ncommand = [\"probe\"]\n";
 
 /// A well timer and service, as `systemctl show --timestamp=unix` prints them.
 const WELL: &str = "Id=reliab-backup.timer\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\
@@ -199,11 +199,39 @@ fn a_clock_that_is_far_off_is_found() {
 
 #[test]
 fn a_repository_on_the_disk_of_its_source_is_found() {
-    let same = bench(&CONFIG.replace("/proc/self/fd", "backups"), WELL);
+    let with = |source: &str, repository: &str| {
+        bench(&format!("[backup]\nsources = [\"{source}\"]\nrepository = \"{repository}\"\n"), WELL)
+    };
+    let same = with("data", "copies");
     check(&same, "repository", "warning", "on the same disk as its source", "another disk or machine");
-    check(&bench(CONFIG, WELL), "repository", "ok", "on a disk of its own", "");
-    let gone = bench(&CONFIG.replace("[\"data\"]", "[\"absent\"]"), WELL);
-    check(&gone, "repository", "critical", "absent is not there", "mend `sources`");
+    // Nobody knows what is beneath it.
+    check(&with("data", "/proc/self/fd"), "repository", "unknown", "cannot be told whether", "findmnt");
+    check(&with("absent", "copies"), "repository", "critical", "absent is not there", "mend `sources`");
+}
+
+#[test]
+fn what_a_tool_would_refuse_is_found_before_it_runs() {
+    for (config, expected) in [
+        ("[schedule.backup]\nevery = \"45m\"\n", "[schedule.backup]: timers cannot start a job every 45 min"),
+        ("[[rule]]\nname = \"a\"\nwhen = \"nonsense nonsense\"\n", "rule"),
+        ("[[probe]]\nname = \"a\"\ntcp = \"nowhere\"\n", "nowhere"),
+    ] {
+        let bench = bench(config, WELL);
+        check(&bench, "configuration", "critical", expected, "reliab config check");
+        let checked = bench.run(&["config", "check"]);
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert_eq!(checked.status.code(), Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_state_that_is_too_large_to_look_through_is_not_called_whole() {
+    let bench = bench(CONFIG, WELL);
+    check(&bench, "state", "ok", "state.db, ", "");
+    let file = fs::File::options().append(true).open(bench.path("../state/state.db")).unwrap();
+    file.set_len(300 << 20).unwrap();
+    check(&bench, "state", "ok", "too large to be checked", "");
 }
 
 #[test]
@@ -250,6 +278,12 @@ fn a_channel_that_never_delivered_is_found() {
         "has waited for 60 min: connection refused",
         "reliab alert test ops",
     );
+    put(&format!(
+        "DELETE FROM notification WHERE key = 'b';
+         INSERT INTO notification (channel, kind, key, message, owed, due, state, ended, error)
+         VALUES ('ops', 'opened', 'c', '{{}}', {now}, {now}, 'refused', {now} + 1, 'HTTP 404: no such hook')"
+    ));
+    check(&bench, "channel ops", "critical", "was refused: HTTP 404: no such hook", "reliab alert test ops");
     check(&self::bench("", WELL), "channels", "warning", "alerts reach nobody", "reliab alert test");
 }
 

@@ -125,6 +125,7 @@ fn the_disk_check_sees_the_mounts_of_the_machine() {
     assert!(unit.contains("\nProtectSystem=no\nProtectHome=no\n"), "{unit}");
     for hides in [
         "PrivateTmp=yes",
+        "PrivateDevices=yes",
         "ReadOnlyPaths",
         "ReadWritePaths",
         "InaccessiblePaths",
@@ -133,6 +134,55 @@ fn the_disk_check_sees_the_mounts_of_the_machine() {
     ] {
         assert!(!unit.contains(hides), "{hides} in\n{unit}");
     }
+}
+
+/// Root without `CAP_DAC_OVERRIDE` cannot write into a folder of another user; no other check needs it.
+#[test]
+fn only_who_writes_a_file_of_metrics_may_write_into_folders_of_others() {
+    let bench = bench();
+    assert!(bench.run(&["install", "--config", "etc/reliab.toml", "--dir", "units"]).status.success());
+    let may = |job: &str| {
+        let unit = fs::read_to_string(bench.path(&format!("units/reliab-{job}.service"))).unwrap();
+        unit.contains("\nCapabilityBoundingSet=CAP_DAC_OVERRIDE ")
+    };
+    assert!(may("metrics") && may("backup"));
+    assert!(!may("probe") && !may("doctor") && !may("disk"));
+}
+
+/// What is not there cannot be made writable for a job.
+#[test]
+fn a_state_folder_of_its_own_is_made_before_the_job_starts() {
+    let bench = Bench::new();
+    bench.write("reliab.toml", "[schedule.probe]\nevery = \"1m\"\n");
+    let printed = text(&bench.run(&["install", "--print", "--state-dir", "/srv/reliab/state"]));
+    assert!(printed.contains("\nExecStartPre=+/bin/mkdir -p /srv/reliab/state\n"), "{printed}");
+    assert!(printed.contains("\nReadWritePaths=-/srv/reliab/state\n"), "{printed}");
+}
+
+#[test]
+fn a_second_configuration_leaves_the_timers_of_the_first_alone() {
+    let bench = Bench::new();
+    fake(&bench, "systemctl", "case \"$*\" in *is-system-running) echo running;; esac");
+    bench.write("a.toml", "[schedule.backup]\nat = \"02:30\"\n[schedule.disk]\nevery = \"5m\"\n");
+    bench.write("b.toml", "[schedule.probe]\nevery = \"1m\"\n");
+    let install = |args: &[&str]| with_fakes(&bench, &[&["install", "--user"], args].concat());
+    text(&install(&["--config", "a.toml"]));
+    let units = || fs::read_dir(bench.path("home/.config/systemd/user")).unwrap().count();
+    calls(&bench);
+    text(&install(&["--config", "./b.toml"]));
+    assert_eq!(units(), 6);
+    assert!(!calls(&bench).contains("disable"));
+    bench.write("b.toml", "[schedule.backup]\nevery = \"1m\"\n");
+    let refused = install(&["--config", "b.toml"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("belongs to the configuration ") && said.contains("a.toml: give the job another name")
+    );
+    text(&install(&["--config", "b.toml", "--remove"]));
+    assert_eq!(units(), 4);
+    let nameless = install(&["--remove"]);
+    assert_eq!((nameless.status.code(), units()), (Some(2), 4));
 }
 
 #[test]
@@ -194,7 +244,7 @@ fn a_crontab_keeps_what_others_wrote() {
     );
     text(&with_fakes(&bench, &["install", "--crontab"]));
     let first = fs::read_to_string(&table).unwrap();
-    let line = first.lines().nth(1).unwrap();
+    let line = first.lines().nth(2).unwrap();
     assert!(line.starts_with("0 4 * * 0 cd ") && line.ends_with(" verify --sample 5\\%"), "{line}");
     fs::write(&table, format!("MAILTO=me\n{first}1 1 * * * true\n")).unwrap();
     bench.write("reliab.toml", "[schedule.backup]\nevery = \"6h\"\n");
@@ -216,7 +266,7 @@ fn a_line_of_the_crontab_runs() {
     let config = "[backup]\nsources = [\"data\"]\n[schedule.nightly]\ncommand = [\"backup\", \"--tag\", \"it's 5%\"]\nat = \"02:30\"\n";
     bench.write("reliab.toml", config);
     let printed = text(&bench.run(&["install", "--crontab", "--print"]));
-    let line = printed.lines().nth(1).unwrap().strip_prefix("30 2 * * * ").unwrap().replace("\\%", "%");
+    let line = printed.lines().nth(2).unwrap().strip_prefix("30 2 * * * ").unwrap().replace("\\%", "%");
     let state = bench.path("state");
     let mut shell = Command::new("sh");
     shell.args(["-c", &line]).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin");
@@ -231,15 +281,32 @@ fn a_line_of_the_crontab_runs() {
     assert!(status.contains("last ran 0 s ago, expected every 24 h"), "{status}");
 }
 
+/// systemd does not start a unit at all for which a credential is missing.
 #[test]
-fn secrets_are_handed_over_by_systemd() {
+fn systemd_hands_each_job_the_secrets_that_it_uses_and_that_are_there() {
     let bench = Bench::new();
-    let config =
-        "[channel.ops]\ntype = \"slack\"\nurl = { file = \"slack-url\" }\n[schedule.probe]\nevery = \"1m\"\n";
+    let config = "[channel.ops]\ntype = \"slack\"\nurl = { file = \"slack-url\" }\n\
+        [channel.chat]\ntype = \"discord\"\nurl = { file = \"absent-url\" }\n\
+        [[probe]]\nname = \"api\"\nhttp = \"https://example.org\"\nbearer = { file = \"token\" }\n\
+        [schedule.probe]\nevery = \"1m\"\n[schedule.backup]\nevery = \"1h\"\n[schedule.alert]\nevery = \"1m\"\n\
+        [schedule.doctor]\nevery = \"1h\"\n[schedule.silent]\nevery = \"1h\"\ncommand = [\"disk\", \"--no-alert\"]\n";
     bench.write("reliab.toml", config);
-    let printed = text(&bench.run(&["install", "--print"]));
-    let expected = format!("\nLoadCredential=slack-url:{}\n", bench.path("slack-url").display());
-    assert!(printed.contains(&expected), "{printed}");
+    bench.write("slack-url", "https://hooks.example.org/x\n");
+    bench.write("token", "t\n");
+    let installed = bench.run(&["install", "--dir", "units"]);
+    text(&installed);
+    let said = String::from_utf8_lossy(&installed.stderr).into_owned();
+    assert_eq!(said.matches("/absent-url is not there").count(), 1, "{said}");
+    let handed = |job: &str| {
+        let unit = fs::read_to_string(bench.path(&format!("units/reliab-{job}.service"))).unwrap();
+        let lines = unit.lines().filter_map(|line| line.strip_prefix("LoadCredential="));
+        lines.map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let line = |name: &str| format!("{name}:{}", bench.path(name).display());
+    assert_eq!(handed("probe"), [line("slack-url"), line("token")]);
+    assert_eq!(handed("backup"), [line("slack-url")]);
+    assert_eq!(handed("alert"), [line("slack-url")]);
+    assert!(handed("doctor").is_empty() && handed("silent").is_empty());
 }
 
 #[test]

@@ -19,6 +19,8 @@ struct Past {
     delivered: Option<DateTime<Utc>>,
     owed_since: Option<DateTime<Utc>>,
     error: Option<String>,
+    /// The error of the newest message that ended, if it was refused.
+    refused: Option<String>,
 }
 
 /// Asks each configured channel when it last delivered.
@@ -54,6 +56,13 @@ fn finding(name: &str, past: &Past, now: DateTime<Utc>) -> Finding {
             format!("see what the channel says: reliab alert test {name}"),
         );
     }
+    if let Some(error) = &past.refused {
+        return Finding::critical(
+            subject,
+            format!("its newest message was refused: {error}"),
+            format!("mend [channel.{name}], then try it: reliab alert test {name}"),
+        );
+    }
     match past.delivered {
         None => {
             let text = format!("it never delivered anything{error}");
@@ -72,12 +81,16 @@ fn past(state: &State) -> Result<BTreeMap<String, Past>, StateError> {
             max(CASE state WHEN 'delivered' THEN ended END),
             min(CASE state WHEN 'owed' THEN owed END),
             (SELECT error FROM notification latest WHERE latest.channel = notification.channel
-                AND latest.state <> 'delivered' AND error IS NOT NULL ORDER BY id DESC LIMIT 1)
+                AND latest.state <> 'delivered' AND error IS NOT NULL ORDER BY id DESC LIMIT 1),
+            (SELECT CASE state WHEN 'refused' THEN coalesce(error, 'no reason was given') END
+                FROM notification latest WHERE latest.channel = notification.channel
+                AND latest.state IN ('delivered', 'refused') ORDER BY ended DESC, id DESC LIMIT 1)
         FROM notification GROUP BY channel";
     state.with(|db| {
         let past = |row: &rusqlite::Row<'_>| {
             let at = |column: usize| row.get::<_, Option<i64>>(column).map(|at| at.map(time));
-            Ok((row.get(0)?, Past { delivered: at(1)?, owed_since: at(2)?, error: row.get(3)? }))
+            let (delivered, owed_since) = (at(1)?, at(2)?);
+            Ok((row.get(0)?, Past { delivered, owed_since, error: row.get(3)?, refused: row.get(4)? }))
         };
         db.prepare(sql)?.query_map([], past)?.collect()
     })

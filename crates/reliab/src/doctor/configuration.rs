@@ -12,7 +12,7 @@ use reliab_common::secret::SecretSource;
 
 use super::Patient;
 use super::finding::Finding;
-use crate::config_command::command_problem;
+use crate::config_command::{command_problem, section_problems};
 
 const SUBJECT: &str = "configuration";
 
@@ -92,6 +92,13 @@ fn secret_file(secret: &NamedSecret, patient: &Patient) -> Finding {
     } else {
         Finding::well(subject, shown.to_string())
     }
+}
+
+/// A section that the tool it is for would refuse.
+pub fn sections(patient: &Patient, findings: &mut Vec<Finding>) {
+    let step = "mend the file; `reliab config check` says whether it is well";
+    let problems = section_problems(&patient.config, &patient.env);
+    findings.extend(problems.into_iter().map(|problem| Finding::critical(SUBJECT, problem, step)));
 }
 
 /// A scheduled command line that reliab itself would refuse never runs.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use reliab_common::config::Backup;
+use reliab_disk::mountinfo::{Mount, MountTable};
 
 use super::Patient;
 use super::finding::Finding;
@@ -23,24 +24,45 @@ pub fn check(patient: &Patient, findings: &mut Vec<Finding>) {
     if is_default && !is_scheduled && !repository.exists() {
         return;
     }
-    let Some(of_repository) = Disk::of(nearest(&repository)) else { return };
+    let mounts = MountTable::read().unwrap_or_default();
+    let Some(of_repository) = Disk::of(nearest(&repository), &mounts) else { return };
+    let mut unknown = None;
     for source in backup.sources.iter().map(|source| folder.join(source)) {
-        let Some(of_source) = Disk::of(&source) else {
+        let Some(of_source) = Disk::of(&source, &mounts) else {
             let text = format!("the source {} is not there", source.display());
             findings.push(Finding::critical(SUBJECT, text, "mend `sources` in [backup], or mount it"));
             continue;
         };
-        if of_source.shares(&of_repository) {
-            let (source, repository) = (source.display(), repository.display());
-            findings.push(Finding::warning(
-                SUBJECT,
-                format!("{repository} is on the same disk as its source {source}: both are lost together"),
-                "put the repository on another disk or machine, or copy it to one",
-            ));
-            return;
+        match of_source.shares(&of_repository) {
+            Some(false) => {}
+            Some(true) => {
+                findings.push(shared(&source, &repository));
+                return;
+            }
+            None => unknown = Some(source),
         }
     }
-    findings.push(Finding::well(SUBJECT, format!("{} is on a disk of its own", repository.display())));
+    findings.push(match unknown {
+        None => Finding::well(SUBJECT, format!("{} is on a disk of its own", repository.display())),
+        Some(source) => Finding::unknown(
+            SUBJECT,
+            format!(
+                "it cannot be told whether {} is on the same disk as its source {}",
+                repository.display(),
+                source.display()
+            ),
+            "see what they are mounted from: findmnt",
+        ),
+    });
+}
+
+fn shared(source: &Path, repository: &Path) -> Finding {
+    let (source, repository) = (source.display(), repository.display());
+    Finding::warning(
+        SUBJECT,
+        format!("{repository} is on the same disk as its source {source}: both are lost together"),
+        "put the repository on another disk or machine, or copy it to one",
+    )
 }
 
 /// The path, or the nearest folder above it that is there.
@@ -50,22 +72,59 @@ fn nearest(path: &Path) -> &Path {
 
 /// Where a file lies.
 struct Disk {
-    /// The number of its file system.
+    /// The number of its file system; each subvolume has its own.
     device: u64,
-    /// The disks beneath it, where the kernel knows them.
+    /// The disks beneath it; none where they are not known.
     beneath: BTreeSet<PathBuf>,
+    /// The other machine that it lies on.
+    machine: Option<String>,
 }
 
 impl Disk {
-    fn of(path: &Path) -> Option<Self> {
-        let device = fs::metadata(path).ok()?.dev();
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let block = Path::new("/sys/dev/block").join(format!("{major}:{minor}"));
-        Some(Self { device, beneath: beneath(&block) })
+    fn of(path: &Path, mounts: &MountTable) -> Option<Self> {
+        let path = path.canonicalize().ok()?;
+        let device = fs::metadata(&path).ok()?.dev();
+        // What was mounted last on a place is what is seen there.
+        let mount = mounts.mounts.iter().filter(|mount| path.starts_with(&mount.point));
+        let mount = mount.max_by_key(|mount| mount.point.components().count());
+        Some(Self::on(device, mount, Path::new("/sys")))
     }
 
-    fn shares(&self, other: &Self) -> bool {
-        self.device == other.device || self.beneath.intersection(&other.beneath).next().is_some()
+    fn on(device: u64, mount: Option<&Mount>, sys: &Path) -> Self {
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let mut disks = beneath(&sys.join("dev/block").join(format!("{major}:{minor}")));
+        // Some file systems, such as btrfs, have numbers that are no device's: what was mounted is one.
+        let source = mount.map(|mount| Path::new(&mount.source)).filter(|source| source.starts_with("/dev"));
+        if let Some(source) = source.filter(|_| disks.is_empty()) {
+            let device = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+            let name = device.strip_prefix("/dev").unwrap_or(&device).display().to_string();
+            disks = beneath(&sys.join("class/block").join(name.replace('/', "!")));
+        }
+        Self { device, beneath: disks, machine: mount.and_then(machine) }
+    }
+
+    /// Whether both are lost together; `None` where that cannot be told.
+    fn shares(&self, other: &Self) -> Option<bool> {
+        if self.device == other.device {
+            return Some(true);
+        }
+        let is_known = |disk: &Self| disk.machine.is_some() || !disk.beneath.is_empty();
+        let meet = self.beneath.intersection(&other.beneath).next().is_some();
+        (is_known(self) && is_known(other))
+            .then(|| meet || (self.machine.is_some() && self.machine == other.machine))
+    }
+}
+
+/// The other machine that a file system is mounted from.
+fn machine(mount: &Mount) -> Option<String> {
+    let source = mount.source.to_string_lossy();
+    match mount.kind.as_str() {
+        "nfs" | "nfs4" | "fuse.sshfs" => {
+            let host = source.rsplit_once(':')?.0;
+            Some(host.rsplit('@').next().unwrap_or(host).to_owned())
+        }
+        "cifs" | "smb3" => Some(source.trim_start_matches('/').split('/').next()?.to_owned()),
+        _ => None,
     }
 }
 
@@ -116,10 +175,34 @@ mod tests {
     }
 
     #[test]
-    fn one_file_system_is_one_disk() {
+    fn one_file_system_is_one_disk_and_what_is_not_known_is_not_well() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = |path: &Path| Disk::of(path).unwrap();
-        assert!(disk(dir.path()).shares(&disk(nearest(&dir.path().join("a/b")))));
-        assert!(!disk(dir.path()).shares(&disk(Path::new("/proc"))));
+        let mounts = MountTable::read().unwrap();
+        let disk = |path: &Path| Disk::of(path, &mounts).unwrap();
+        assert_eq!(disk(dir.path()).shares(&disk(nearest(&dir.path().join("a/b")))), Some(true));
+        assert_eq!(disk(dir.path()).shares(&disk(Path::new("/proc"))), None);
+    }
+
+    /// Two subvolumes, a file system on another disk, one of another machine, and one that has no disk.
+    #[test]
+    fn subvolumes_are_on_the_disk_that_was_mounted() {
+        let sys = sys();
+        fs::create_dir_all(sys.path().join("class/block")).unwrap();
+        for disk in ["sda/sda1", "sdb"] {
+            let name = disk.rsplit('/').next().unwrap();
+            symlink(sys.path().join(disk), sys.path().join("class/block").join(name)).unwrap();
+        }
+        let text = "21 1 0:31 /data /data rw - btrfs /dev/sda1 rw\n22 1 0:31 /home /home rw - btrfs /dev/sda1 rw\n\
+            23 1 0:33 / /mnt rw - btrfs /dev/sdb rw\n24 1 0:34 / /far rw - nfs4 nas:/export rw\n\
+            25 1 0:35 / /pool rw - zfs pool/a rw\n";
+        let mounts = MountTable::parse(text.as_bytes()).mounts;
+        let disk = |number: u64| {
+            let mount = &mounts[usize::try_from(number).unwrap()];
+            Disk::on(rustix::fs::makedev(0, 40 + u32::try_from(number).unwrap()), Some(mount), sys.path())
+        };
+        assert_eq!(disk(0).shares(&disk(1)), Some(true));
+        assert_eq!(disk(0).shares(&disk(2)), Some(false));
+        assert_eq!(disk(0).shares(&disk(3)), Some(false));
+        assert_eq!(disk(0).shares(&disk(4)), None);
     }
 }

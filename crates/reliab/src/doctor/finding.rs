@@ -34,6 +34,11 @@ impl Finding {
         Self { level: Level::Critical, ..Self::warning(subject, text, step) }
     }
 
+    /// It cannot be found out.
+    pub fn unknown(subject: impl Into<String>, text: impl Into<String>, step: impl Into<String>) -> Self {
+        Self { level: Level::Unknown, ..Self::warning(subject, text, step) }
+    }
+
     /// The lines for a terminal.
     pub fn lines(&self) -> Vec<String> {
         let level = if self.level == Level::Ok { "ok".into() } else { self.level.name().to_uppercase() };

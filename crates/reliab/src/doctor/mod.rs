@@ -37,7 +37,7 @@ const EXAMPLES: &str = "  \
 /// Find what is wrong with this installation, and say what to do.
 ///
 /// Looks at the configuration, secrets, the state file, the clock, timers, channels, and at which disk the
-/// repository is on. It changes nothing.
+/// repository is on. It mends nothing; all it writes are notes of its own in the state file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help_of::<Level>(EXAMPLES))]
 pub struct Args {
@@ -83,6 +83,7 @@ impl Args {
         let systemd = Systemd { user: self.user };
         let patient = Patient { env, now: SystemClock.now(), file, config, systemd, state };
         configuration::secrets(&patient, &mut findings);
+        configuration::sections(&patient, &mut findings);
         configuration::commands(&patient, &mut findings);
         clock::check(&patient, &mut findings);
         disks::check(&patient, &mut findings);

@@ -62,11 +62,13 @@ CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER 
 /// Sees the file systems of the machine as they are.
 ///
 /// `ProtectSystem=` and `ProtectHome=` mount everything again, read-only or not at all, and then every disk would
-/// look read-only or absent. The tool has nothing to write with instead: no capability but to look.
+/// look read-only or absent. The tool has nothing to write with instead: no capability but to look. It finds disks by
+/// the names in /dev/disk, which `PrivateDevices=` would hide, and may open none of them.
 const DISK: &str = "\
 ProtectSystem=no
 ProtectHome=no
-PrivateDevices=yes
+PrivateDevices=no
+DevicePolicy=closed
 RestrictSUIDSGID=yes
 CapabilityBoundingSet=CAP_DAC_READ_SEARCH
 ";
@@ -92,9 +94,12 @@ pub fn lines(job: &Job, user: bool) -> String {
         "disk" => DISK,
         _ => ASK,
     };
+    // The folder of metrics, for one, belongs to the user of node_exporter.
+    let may_write = job.tool == "status" && !job.writes.is_empty();
+    let own = if may_write { own.replace("=CAP_", "=CAP_DAC_OVERRIDE CAP_") } else { own.to_owned() };
     // A private /tmp would hide what a job is to read there, and is one more mount.
     let in_tmp = |path: &std::path::PathBuf| path.starts_with("/tmp") || path.starts_with("/var/tmp");
     let all = job.reads.iter().chain(&job.writes).chain([&job.folder]);
     let shares_tmp = job.tool == "disk" || all.into_iter().any(in_tmp);
-    own.to_owned() + &ALWAYS.replace("{tmp}", if shares_tmp { "no" } else { "yes" })
+    own + &ALWAYS.replace("{tmp}", if shares_tmp { "no" } else { "yes" })
 }

@@ -10,6 +10,10 @@ use reliab_common::secret::SecretSource;
 
 use crate::config_command::command_problem;
 
+/// The tools after which alerts are evaluated and delivered, unless this option says no.
+const EVALUATES: &[&str] = &["backup", "restore", "verify", "probe", "disk", "heartbeat"];
+const NO_ALERT: &str = "--no-alert";
+
 /// A job that is to be started by a timer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
@@ -25,14 +29,18 @@ pub struct Job {
     pub period: Duration,
     /// After how long it is stopped.
     pub timeout: Duration,
+    /// The configuration file, in full.
+    pub config: PathBuf,
     /// The folder that relative paths are relative to: that of the configuration.
     pub folder: PathBuf,
     /// What it reads, where that is known.
     pub reads: Vec<PathBuf>,
     /// What it must be able to write, besides state and cache.
     pub writes: Vec<PathBuf>,
-    /// Secrets: the name in the configuration, the file.
+    /// The secrets it uses: the name in the configuration, the file.
     pub credentials: Vec<(String, PathBuf)>,
+    /// Secrets it uses whose file is not there.
+    pub absent: Vec<PathBuf>,
     /// The state folder, where it is not the usual one.
     pub state_dir: Option<PathBuf>,
 }
@@ -70,15 +78,21 @@ impl Setting<'_> {
         let folder = self.config_path.parent().unwrap_or(Path::new("/")).to_owned();
         let tool = scheduled.tool(name);
         let (reads, writes) = self.paths(&tool, &words, &folder);
+        let secrets = self.secrets(&tool, &words, &folder);
+        // systemd would not start a job at all for which a credential is missing.
+        let (credentials, absent): (Vec<_>, Vec<_>) =
+            secrets.into_iter().partition(|(_, file)| file.exists());
         Ok(Job {
             name: name.to_owned(),
+            config: self.config_path.to_owned(),
             command: self.line(words),
             start: scheduled.start,
             period: scheduled.period(),
             timeout: scheduled.timeout(),
             reads,
             writes,
-            credentials: self.credentials(&folder),
+            credentials,
+            absent: absent.into_iter().map(|(_, file)| file).collect(),
             state_dir: self.state_dir.map(Path::to_owned),
             tool,
             folder,
@@ -116,12 +130,13 @@ impl Setting<'_> {
         }
     }
 
-    /// Secrets by plain name: systemd hands them over, so that only the job can read them.
-    fn credentials(&self, folder: &Path) -> Vec<(String, PathBuf)> {
+    /// The job's secrets by plain name: systemd hands them over, so that only the job can read them.
+    fn secrets(&self, tool: &str, words: &[String], folder: &Path) -> Vec<(String, PathBuf)> {
         let mut found: Vec<_> = self
             .file
             .secrets()
             .into_iter()
+            .filter(|secret| uses(tool, words, &secret.key))
             .filter_map(|secret| match secret.source {
                 SecretSource::File(path) if path.components().count() == 1 && path.is_relative() => {
                     Some((path.display().to_string(), folder.join(path)))
@@ -132,6 +147,18 @@ impl Setting<'_> {
         found.sort();
         found.dedup();
         found
+    }
+}
+
+/// Whether a job needs the secret of this key: a probe those of what it asks, and whoever alerts those of channels.
+fn uses(tool: &str, words: &[String], key: &str) -> bool {
+    let section = key.split(['.', '[']).next().unwrap_or_default();
+    match section {
+        "channel" => {
+            tool == "alert" || (EVALUATES.contains(&tool) && !words.iter().any(|word| word == NO_ALERT))
+        }
+        "probe" | "service" | "uplink" => tool == "probe",
+        _ => true,
     }
 }
 

@@ -1,12 +1,13 @@
 //! `install`: timers of systemd or lines of a crontab, from the section `[schedule]`.
 
-mod calendar;
+pub mod calendar;
 pub mod crontab;
 mod hardening;
 mod job;
 mod plan;
 pub mod unit;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -75,8 +76,12 @@ impl Tool for Args {
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let jobs = if self.remove { Vec::new() } else { self.jobs(session)? };
+        let config = self.owner(session)?;
         if self.crontab {
-            return self.install_crontab(&jobs, ui);
+            return self.install_crontab(&jobs, &config, ui);
+        }
+        if !self.user {
+            warn_of_absent(&jobs, ui);
         }
         let units = self.units(&jobs)?;
         if self.print {
@@ -84,11 +89,9 @@ impl Tool for Args {
             return Ok(Exit::Done);
         }
         let folder = self.folder(session)?;
-        let changes = plan::plan(&folder, &units)?;
+        let changes = plan::plan(&folder, &units, &config)?;
         if let Some(foreign) = changes.iter().find(|change| change.action == Action::Foreign) {
-            let path = foreign.path.display();
-            let text = format!("reliab did not write {path}: move it away, or give the job another name");
-            return Err(UsageError(text).into());
+            return Err(UsageError(plan::refusal(&foreign.path)).into());
         }
         let started = !self.dry_run && self.carry_out(&folder, &changes, ui)?;
         self.tell(&changes, started, ui);
@@ -97,6 +100,16 @@ impl Tool for Args {
 }
 
 impl Args {
+    /// The configuration whose jobs these are: those of another one are left alone.
+    fn owner(&self, session: &Session) -> anyhow::Result<PathBuf> {
+        let Some(path) = &session.config_path else {
+            let text = "no configuration is found: name the one whose timers are meant with --config; each unit \
+                        says in its second line which one that is";
+            return Err(UsageError(text.into()).into());
+        };
+        Ok(std::path::absolute(path)?)
+    }
+
     fn jobs(&self, session: &Session) -> anyhow::Result<Vec<Job>> {
         let Some(config_path) =
             session.config_path.as_deref().filter(|_| !session.config.schedule.is_empty())
@@ -105,6 +118,7 @@ impl Args {
                         into the configuration, /etc/reliab/reliab.toml";
             return Err(UsageError(text.into()).into());
         };
+        let config_path = &std::path::absolute(config_path)?;
         let file = ConfigFile::find(Some(config_path), &session.env, Path::new("/"))?;
         let file = file.context("the configuration has gone away")?;
         let program = match &self.program {
@@ -205,14 +219,15 @@ impl Args {
         }
     }
 
-    fn install_crontab(&self, jobs: &[Job], ui: &mut Ui) -> anyhow::Result<Exit> {
-        let block = if self.remove { String::new() } else { crontab::block(jobs).map_err(UsageError)? };
+    fn install_crontab(&self, jobs: &[Job], config: &Path, ui: &mut Ui) -> anyhow::Result<Exit> {
+        let block =
+            if self.remove { String::new() } else { crontab::block(jobs, config).map_err(UsageError)? };
         if self.print {
             ui.raw_out(block.as_bytes());
             return Ok(Exit::Done);
         }
         let before = crontab::read()?;
-        let after = crontab::merged(&before, &block)?;
+        let after = crontab::merged(&before, &block, config)?;
         let (action, verb) = match (before == after, self.dry_run) {
             (true, _) => (Action::Keep, "unchanged:"),
             (false, true) => (Action::Replace, "would change"),
@@ -222,12 +237,24 @@ impl Args {
             crontab::write(&after)?;
         }
         if ui.is_json() {
-            let changes = [Change { path: "crontab".into(), action, content: after }];
+            let content = String::from_utf8_lossy(&after).into_owned();
+            let changes = [Change { path: "crontab".into(), action, content }];
             ui.json(&document(Self::NAME, Exit::Done, Report { changes: &changes, started: !self.dry_run }));
         } else {
             ui.summary(format_args!("{verb} the crontab: crontab -l shows it"));
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Names each secret that is not there, once.
+fn warn_of_absent(jobs: &[Job], ui: &mut Ui) {
+    let absent: BTreeSet<&PathBuf> = jobs.iter().flat_map(|job| &job.absent).collect();
+    for file in absent {
+        ui.warn(format_args!(
+            "the secret {} is not there: write it, then run reliab install again, so that systemd hands it over",
+            file.display()
+        ));
     }
 }
 

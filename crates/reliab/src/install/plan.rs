@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::unit::MARKER;
+/// The first line of every file that `install` writes: others are never touched.
+const MARKER: &str = "# Written by reliab install, which replaces this file.";
+/// The beginning of the second line: the jobs of another configuration are not this one's.
+const OWNER: &str = "# Configuration: ";
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,8 +24,18 @@ pub enum Action {
     Keep,
     /// It belongs to a job that is gone.
     Remove,
-    /// Somebody else wrote it.
+    /// Somebody else wrote it, or another configuration's jobs are in it.
     Foreign,
+}
+
+/// The first two lines of a unit: its mark, and the configuration whose job it is.
+pub fn head(config: &Path) -> String {
+    format!("{MARKER}\n{}", owner_line(config))
+}
+
+/// The line that says whose the lines below it are.
+pub fn owner_line(config: &Path) -> String {
+    format!("{OWNER}{}\n", config.display().to_string().replace('\n', "\\n"))
 }
 
 /// A file and what happens to it.
@@ -37,26 +50,26 @@ pub struct Change {
     pub content: String,
 }
 
-/// Compares a folder with the units that it is to hold.
-pub fn plan(folder: &Path, wanted: &[(String, String)]) -> io::Result<Vec<Change>> {
+/// Compares a folder with the units that it is to hold for a configuration.
+pub fn plan(folder: &Path, wanted: &[(String, String)], config: &Path) -> io::Result<Vec<Change>> {
     let mut changes = Vec::new();
     for (name, content) in wanted {
         let path = folder.join(name);
-        let action = match fs::read_to_string(&path) {
+        let action = match read(&path) {
             Ok(found) if found == *content => Action::Keep,
-            Ok(found) if is_ours(&found) => Action::Replace,
+            Ok(found) if is_of(&found, config) => Action::Replace,
             Ok(_) => Action::Foreign,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Action::Write,
             Err(error) => return Err(at(&path, &error)),
         };
         changes.push(Change { path, action, content: content.clone() });
     }
-    changes.extend(left_over(folder, wanted)?);
+    changes.extend(left_over(folder, wanted, config)?);
     Ok(changes)
 }
 
-/// Units that an earlier run wrote and that nobody wants any more.
-fn left_over(folder: &Path, wanted: &[(String, String)]) -> io::Result<Vec<Change>> {
+/// Units that an earlier run wrote for the same configuration and that nobody wants any more.
+fn left_over(folder: &Path, wanted: &[(String, String)], config: &Path) -> io::Result<Vec<Change>> {
     let names = match fs::read_dir(folder) {
         Ok(entries) => {
             entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
@@ -71,9 +84,8 @@ fn left_over(folder: &Path, wanted: &[(String, String)]) -> io::Result<Vec<Chang
     };
     let unwanted = |name: &str| is_unit(name) && wanted.iter().all(|(wanted, _)| wanted != name);
     let gone = names.iter().filter_map(|name| name.to_str()).filter(|name| unwanted(name));
-    let ours = gone
-        .map(|name| folder.join(name))
-        .filter(|path| fs::read_to_string(path).is_ok_and(|text| is_ours(&text)));
+    let ours =
+        gone.map(|name| folder.join(name)).filter(|path| read(path).is_ok_and(|text| is_of(&text, config)));
     Ok(ours.map(|path| Change { path, action: Action::Remove, content: String::new() }).collect())
 }
 
@@ -82,8 +94,27 @@ pub fn has_ending(name: &str, ending: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == ending)
 }
 
-fn is_ours(content: &str) -> bool {
-    content.starts_with(MARKER)
+/// A file of somebody else may hold anything.
+fn read(path: &Path) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn is_of(content: &str, config: &Path) -> bool {
+    content.starts_with(&head(config))
+}
+
+/// Why a foreign unit is left as it is, and how to go on.
+pub fn refusal(path: &Path) -> String {
+    let content = read(path).unwrap_or_default();
+    let owner = content.strip_prefix(MARKER).and_then(|rest| rest.trim_start().strip_prefix(OWNER));
+    let path = path.display();
+    match owner.and_then(|rest| rest.lines().next()) {
+        Some(owner) => format!(
+            "{path} belongs to the configuration {owner}: give the job another name, or first run: \
+             reliab install --remove --config {owner}"
+        ),
+        None => format!("reliab did not write {path}: move it away, or give the job another name"),
+    }
 }
 
 /// Carries out a plan that has nothing foreign in it.
@@ -126,8 +157,27 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
 
+    const CONFIG: &str = "/etc/reliab/reliab.toml";
+
+    fn plan(folder: &Path, wanted: &[(String, String)]) -> io::Result<Vec<Change>> {
+        super::plan(folder, wanted, Path::new(CONFIG))
+    }
+
     fn wanted(names: &[&str]) -> Vec<(String, String)> {
-        names.iter().map(|&name| (name.to_owned(), format!("{MARKER}\n{name}\n"))).collect()
+        let head = head(Path::new(CONFIG));
+        names.iter().map(|&name| (name.to_owned(), format!("{head}{name}\n"))).collect()
+    }
+
+    #[test]
+    fn the_units_of_another_configuration_are_neither_replaced_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = wanted(&["reliab-a.timer", "reliab-b.timer"]);
+        apply(dir.path(), &plan(dir.path(), &first).unwrap()).unwrap();
+        let other = Path::new("/etc/reliab/reliab.toml.new");
+        let changes = super::plan(dir.path(), &[("reliab-a.timer".into(), head(other))], other).unwrap();
+        assert_eq!(changes.iter().map(|change| change.action).collect::<Vec<_>>(), [Action::Foreign]);
+        assert!(refusal(&changes[0].path).contains("install --remove --config /etc/reliab/reliab.toml"));
+        assert_eq!(super::plan(dir.path(), &[], other).unwrap(), []);
     }
 
     #[test]

@@ -5,9 +5,7 @@ use std::path::Path;
 use super::calendar::{on_calendar, spread};
 use super::hardening;
 use super::job::Job;
-
-/// The first line of every file that `install` writes: others are never touched.
-pub const MARKER: &str = "# Written by reliab install, which replaces this file.";
+use super::plan::head;
 
 /// Tools that end like monitoring plugins: what they found is told by alerts, the run itself went well.
 const CHECKS: &[&str] = &["probe", "disk", "status", "doctor"];
@@ -20,8 +18,9 @@ pub fn name(job: &str) -> String {
 /// The service.
 pub fn service(job: &Job, user: bool) -> String {
     let mut text = format!(
-        "{MARKER}\n# Changes belong in a drop-in: systemctl edit {unit}.service\n\n[Unit]\nDescription=reliab job {name}\n\
+        "{head}# Changes belong in a drop-in: systemctl edit {unit}.service\n\n[Unit]\nDescription=reliab job {name}\n\
          Wants=network-online.target\nAfter=network-online.target\n",
+        head = head(&job.config),
         unit = name(&job.name),
         name = job.name,
     );
@@ -29,7 +28,7 @@ pub fn service(job: &Job, user: bool) -> String {
     // A backup to a disk that is not mounted would fill the one below its mount point.
     push_list(&mut text, "RequiresMountsFor", mounts);
     text.push_str("\n[Service]\nType=oneshot\n");
-    for folder in &job.writes {
+    for folder in job.writes.iter().chain(&job.state_dir) {
         // Whatever is not there yet cannot be made writable for the job.
         let folder = quoted(&folder.display().to_string());
         let privileged = if user { "" } else { "+" };
@@ -82,9 +81,10 @@ pub fn timer(job: &Job) -> Result<String, String> {
     let calendar = on_calendar(job.start)?;
     let spread = spread(job.period).as_secs();
     Ok(format!(
-        "{MARKER}\n# Changes belong in a drop-in: systemctl edit {unit}.timer\n\n[Unit]\nDescription=Timer of the reliab job {name}\n\n\
+        "{head}# Changes belong in a drop-in: systemctl edit {unit}.timer\n\n[Unit]\nDescription=Timer of the reliab job {name}\n\n\
          [Timer]\nOnCalendar={calendar}\nPersistent=true\nRandomizedDelaySec={spread}\nFixedRandomDelay=true\n\
          AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n",
+        head = head(&job.config),
         unit = name(&job.name),
         name = job.name,
     ))
