@@ -86,6 +86,18 @@ impl Fact {
     }
 }
 
+/// The last result of each target that is not above number `until`, from `since` on, in the order they were stored.
+pub fn latest(state: &State, until: i64, since: DateTime<Utc>) -> Result<Vec<Fact>, StateError> {
+    let sql = "SELECT c.id, c.source, c.target, c.at, c.level, c.summary,
+                      coalesce(r.tool = c.source AND r.job = c.target, 0)
+               FROM check_result c LEFT JOIN run r ON r.id = c.run
+               WHERE c.id IN (SELECT max(id) FROM check_result WHERE id <= ?1 AND at >= ?2
+                              GROUP BY source, target) ORDER BY c.id";
+    let all: Vec<Fact> =
+        state.with(|db| db.prepare_cached(sql)?.query_map(params![until, nanos(since)], fact)?.collect())?;
+    Ok(all.into_iter().filter_map(Fact::seen).collect())
+}
+
 /// The number of the last fact before `from`; 0 without one.
 pub fn last_before(state: &State, from: DateTime<Utc>) -> Result<i64, StateError> {
     let sql = "SELECT coalesce(max(id), 0) FROM check_result WHERE at < ?1";
@@ -141,15 +153,18 @@ pub fn last_beat(state: &State, name: &str, now: DateTime<Utc>) -> Result<Option
     state.with(last).map(|at| at.map(time))
 }
 
-/// The targets of a source that have a figure and fit.
+/// The targets of a source that fit and have a value of a figure over the time `span` before `until`.
 pub fn measured(
     state: &State,
     source: &str,
     figure: &str,
     fits: &Pattern,
+    span: TimeDelta,
+    until: DateTime<Utc>,
 ) -> Result<Vec<String>, StateError> {
-    let sql = "SELECT target FROM series WHERE source = ?1 AND figure = ?2 ORDER BY target";
-    names(state, sql, params![source, figure], fits)
+    let sql = "SELECT target FROM series WHERE source = ?1 AND figure = ?2 AND EXISTS
+                   (SELECT 1 FROM sample WHERE series = series.id AND at >= ?3 AND at < ?4) ORDER BY target";
+    names(state, sql, params![source, figure, nanos(until - span), nanos(until)], fits)
 }
 
 fn names(

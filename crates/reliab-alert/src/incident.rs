@@ -102,6 +102,21 @@ pub struct Memory {
     pub done: bool,
     /// When the incident that explained it was over.
     pub freed: Option<DateTime<Utc>>,
+    /// Since when the condition would hold again, were that confirmed.
+    #[serde(default)]
+    pub back: Option<DateTime<Utc>>,
+    /// Since when its level is lower than the one that was told.
+    #[serde(default)]
+    pub lower: Option<DateTime<Utc>>,
+    /// Since when a message on it waits to be shared.
+    #[serde(default)]
+    pub ready: Option<DateTime<Utc>>,
+    /// What of the time that evaluations passed was gone when it was heard of last, in seconds.
+    #[serde(default)]
+    pub heard: i64,
+    /// What is said in place of `resolved` where it did not get well.
+    #[serde(default)]
+    pub ended: Option<String>,
     /// Numbers of facts that it stands on.
     pub facts: Vec<i64>,
     /// What became of it, for people.
@@ -136,6 +151,11 @@ impl Incident {
             escalated: false,
             done: false,
             freed: None,
+            back: None,
+            lower: None,
+            ready: None,
+            heard: 0,
+            ended: None,
             facts: Vec::new(),
             log: Vec::new(),
         };
@@ -158,6 +178,26 @@ impl Incident {
     /// Whether it is pending or open.
     pub fn is_active(&self) -> bool {
         self.life != Life::Closed
+    }
+
+    /// Nothing of it happened after `now`: a clock that was ahead is not believed.
+    pub fn not_after(&mut self, now: DateTime<Utc>) {
+        let memory = &mut self.memory;
+        for at in [&mut self.began, &mut memory.since, &mut memory.seen] {
+            *at = (*at).min(now);
+        }
+        for at in [
+            &mut self.opened,
+            &mut self.closed,
+            &mut memory.told,
+            &mut memory.told_last,
+            &mut memory.freed,
+            &mut memory.back,
+            &mut memory.lower,
+            &mut memory.ready,
+        ] {
+            *at = at.map(|at| at.min(now));
+        }
     }
 
     /// Notes what became of it, unless that is what was noted last; of many notes those in the middle go.

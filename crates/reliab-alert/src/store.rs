@@ -79,7 +79,7 @@ fn put(db: &Connection, incident: &Incident) -> rusqlite::Result<()> {
     let sql = format!(
         "INSERT INTO incident ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, level = excluded.level, summary = excluded.summary,
-             opened = excluded.opened, closed = excluded.closed, cause = excluded.cause, memory = excluded.memory"
+             began = excluded.began, opened = excluded.opened, closed = excluded.closed, cause = excluded.cause, memory = excluded.memory"
     );
     db.prepare_cached(&sql)?
         .execute(params![

@@ -18,6 +18,7 @@ use reliab_common::fact::{self, Facts};
 const OK: Level = Level::Ok;
 const WARNING: Level = Level::Warning;
 const CRITICAL: Level = Level::Critical;
+const UNKNOWN: Level = Level::Unknown;
 
 /// Results of the probe `api`, one a minute from minute 1 on.
 fn probed(history: &History, levels: &[Level]) {
@@ -82,13 +83,71 @@ fn what_must_hold_for_a_time_opens_then_and_not_before() {
 #[test]
 fn a_worse_level_is_told_again_and_a_better_one_is_not() {
     let history = History::of(&["disk / is warning"]);
-    let found = live(&history, "disk", "/", &[WARNING, CRITICAL, WARNING, CRITICAL, OK, OK, OK]);
+    let found = live(&history, "disk", "/", &[WARNING, CRITICAL, WARNING, WARNING, OK, OK, OK]);
     let expected = [
         told(1, "WARNING disk /: / is warning"),
         told(2, "CRITICAL disk /: / is critical"),
         told(6, "resolved: disk / after 4 min 00 s"),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn what_was_less_bad_for_a_while_and_gets_worse_again_is_told_again() {
+    let history = History::of(&["disk / is warning"]);
+    let found = live(&history, "disk", "/", &[WARNING, CRITICAL, WARNING, WARNING, CRITICAL]);
+    let expected = [
+        told(1, "WARNING disk /: / is warning"),
+        told(2, "CRITICAL disk /: / is critical"),
+        told(5, "CRITICAL disk /: / is critical"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_flapping_warning_that_becomes_critical_is_told() {
+    let mut config = config(&["disk / is warning"]);
+    config.alert.flap_budget = Some(1);
+    config.alert.clear_for = Some(minutes(5));
+    let history = History::new(&config);
+    let found =
+        live(&history, "disk", "/", &[WARNING, OK, WARNING, OK, WARNING, CRITICAL, WARNING, CRITICAL]);
+    let expected = [
+        told(1, "WARNING disk /: / is warning"),
+        told(3, "disk /: flapping, 3 changes; told again when it is over"),
+        told(6, "CRITICAL disk /: / is critical"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_result_that_is_unknown_is_neither_good_nor_bad() {
+    let history = History::of(&["probe api is critical for 2 runs"]);
+    let levels = [CRITICAL, UNKNOWN, CRITICAL, UNKNOWN, UNKNOWN, UNKNOWN, OK, OK];
+    let expected =
+        [told(3, "CRITICAL probe api: api is critical"), told(8, "resolved: probe api after 6 min 00 s")];
+    assert_eq!(live(&history, "probe", "api", &levels), expected);
+    let unknown = History::of(&["probe api is unknown"]);
+    let found = live(&unknown, "probe", "api", &[CRITICAL, UNKNOWN, CRITICAL, OK]);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn what_comes_back_is_confirmed_as_at_the_beginning() {
+    let mut config = config(&["probe api is critical for 2 runs"]);
+    config.alert.clear_for = Some(minutes(3));
+    let history = History::new(&config);
+    let levels = [CRITICAL, CRITICAL, OK, CRITICAL, OK, OK, OK];
+    let expected =
+        [told(2, "CRITICAL probe api: api is critical"), told(6, "resolved: probe api after 2 min 00 s")];
+    assert_eq!(live(&history, "probe", "api", &levels), expected);
+    let (history, levels) = (History::new(&config), [CRITICAL, CRITICAL, OK]);
+    live(&history, "probe", "api", &levels);
+    for at in [4, 5] {
+        history.check(minute(at), "probe", "api", CRITICAL);
+    }
+    assert_eq!(history.evaluate_minutes(4, 20), []);
+    assert_eq!(history.incidents().len(), 1);
 }
 
 #[test]
@@ -427,19 +486,56 @@ fn an_incident_whose_rule_is_gone_is_closed() {
     history.check(minute(1), "probe", "a", CRITICAL);
     assert_eq!(history.evaluate_minutes(1, 2).len(), 1);
     history.rules = reliab_alert::rule::Rules::of(&config(&["disk * is warning"])).unwrap();
-    assert_eq!(history.evaluate_minutes(3, 5), [told(3, "resolved: probe a after 2 min 00 s")]);
+    assert_eq!(history.evaluate_minutes(3, 5).len(), 1);
+    let last = history.messages().pop().unwrap().1;
+    assert_eq!((last.kind, last.note.as_str()), (Kind::Closed, "no longer watched"));
 }
 
 #[test]
-fn an_incident_of_which_nothing_is_heard_is_closed_after_a_week() {
-    let history = History::of(&["probe * is critical"]);
+fn a_rule_with_another_name_finds_what_the_old_one_had_found() {
+    let mut config = config(&["probe * is critical"]);
+    let mut history = History::new(&config);
     history.evaluate(start());
     history.check(minute(1), "probe", "a", CRITICAL);
-    history.evaluate(minute(1));
-    let week = minute(1) + TimeDelta::days(7);
-    let reminders = history.evaluate(week);
-    assert_eq!(reminders.len(), 1, "{reminders:?}");
-    assert_eq!(history.evaluate(week + TimeDelta::minutes(20)), ["[web1] resolved: probe a after 7 d 00 h"]);
+    assert_eq!(history.evaluate_minutes(1, 2).len(), 1);
+    config.rule[0].name = Some("down".into());
+    history.rules = reliab_alert::rule::Rules::of(&config).unwrap();
+    let found = history.evaluate_minutes(3, 5);
+    assert_eq!(found[1..], [told(3, "CRITICAL probe a: a is critical")]);
+}
+
+/// Evaluates once a day; the kinds of what is owed and what is said beside it, with the day.
+fn days(history: &History, days: std::ops::RangeInclusive<i64>) -> Vec<(i64, Kind, String)> {
+    let mut all = Vec::new();
+    for day in days {
+        let before = history.messages().len();
+        history.evaluate(start() + TimeDelta::days(day));
+        let new = history.messages().split_off(before);
+        all.extend(new.into_iter().map(|(_, message)| (day, message.kind, message.note)));
+    }
+    all
+}
+
+#[test]
+fn what_is_not_heard_of_any_more_is_closed_and_not_called_resolved() {
+    let mut config = config(&["probe * is critical", "job * is failed"]);
+    config.alert.remind = Some(Duration::ZERO);
+    let history = History::new(&config);
+    history.evaluate(start());
+    history.check(minute(1), "probe", "a", CRITICAL);
+    assert_eq!(history.evaluate_minutes(1, 1).len(), 1);
+    assert_eq!(days(&history, 1..=9), [(8, Kind::Closed, "no longer heard of".to_owned())]);
+}
+
+#[test]
+fn a_weekly_job_that_failed_is_not_over_before_it_runs_again() {
+    let mut config = config(&["job * is failed"]);
+    config.alert.remind = Some(Duration::ZERO);
+    let history = History::new(&config);
+    history.evaluate(start());
+    history.run(minute(1), "backup", 1, "failed: no space", CRITICAL);
+    assert_eq!(history.evaluate_minutes(1, 1).len(), 1);
+    assert_eq!(days(&history, 1..=20), []);
 }
 
 #[test]
@@ -447,9 +543,118 @@ fn a_clock_that_was_wrong_for_a_while_stops_nothing() {
     let history = History::of(&["probe * is critical for 3m"]);
     history.evaluate(start());
     history.check(minute(1), "probe", "a", CRITICAL);
-    history.evaluate(start() + TimeDelta::days(3650));
+    let ahead = start() + TimeDelta::days(3650);
+    assert_eq!(history.evaluate(ahead), ["[web1] CRITICAL probe a: a is critical"]);
+    assert_eq!(history.evaluate(ahead + TimeDelta::minutes(2)), [""; 0]);
+    for (at, level) in [(2, CRITICAL), (3, OK), (5, OK)] {
+        history.check(minute(at), "probe", "a", level);
+    }
+    assert_eq!(history.evaluate_minutes(2, 10), [told(3, "resolved: probe a after 1 min 00 s")]);
+}
+
+#[test]
+fn what_began_by_a_clock_that_was_ahead_opens() {
+    let history = History::of(&["probe * is critical for 3m"]);
+    history.evaluate(start());
+    let ahead = start() + TimeDelta::days(3650);
+    history.check(ahead, "probe", "a", CRITICAL);
+    history.evaluate(ahead);
     history.check(minute(2), "probe", "a", CRITICAL);
     assert_eq!(history.evaluate_minutes(2, 10), [told(5, "CRITICAL probe a: a is critical")]);
+}
+
+#[test]
+fn nothing_is_explained_by_what_somebody_acknowledged_or_silenced() {
+    let check = |quiet: &dyn Fn(&History), expected: usize| {
+        let mut config = config(&["probe * is critical"]);
+        config.rule[0].because = vec!["probe gateway".into()];
+        let history = History::new(&config);
+        history.evaluate(start());
+        history.check(minute(1), "probe", "gateway", CRITICAL);
+        assert_eq!(history.evaluate(minute(1)).len(), 1);
+        quiet(&history);
+        history.check(minute(5), "probe", "a", CRITICAL);
+        assert_eq!(history.evaluate(minute(5)).len(), expected);
+    };
+    check(&|_| {}, 0);
+    check(&|history| assert!(store::acknowledge(&history.state, 1, "anna").unwrap()), 1);
+    check(&|history| assert!(silence::add(&history.state, &silence("probe gateway", 0, 60)).is_ok()), 1);
+}
+
+#[test]
+fn what_outlived_its_cause_is_told_also_when_that_is_seen_late() {
+    let mut config = config(&["probe * is critical"]);
+    config.rule[0].because = vec!["probe gateway".into()];
+    let history = History::new(&config);
+    history.evaluate(start());
+    for target in ["a", "gateway"] {
+        history.check(minute(1), "probe", target, CRITICAL);
+    }
+    history.evaluate(minute(1));
+    history.check(minute(2), "probe", "gateway", OK);
+    assert_eq!(history.evaluate_minutes(2, 4).len(), 1);
+    history.check(minute(20), "probe", "a", OK);
+    assert_eq!(history.evaluate(minute(30)), ["[web1] passed: probe a was CRITICAL for 19 min 00 s"]);
+}
+
+#[test]
+fn nothing_waits_for_ever_to_share_a_message() {
+    let mut config = channels(&["probe m* is critical", "probe c* is critical", "disk * is critical"], &[]);
+    let console: Channel = serde_json::from_value(serde_json::json!({"type": "console"})).unwrap();
+    config.channel = ["mail", "chat"].map(|name| (name.to_owned(), console.clone())).into_iter().collect();
+    config.rule[0].channels = Some(vec!["mail".into()]);
+    config.rule[1].channels = Some(vec!["chat".into()]);
+    config.alert.group = Some(minutes(4));
+    let history = History::new(&config);
+    history.evaluate(start());
+    for at in 1..20 {
+        if at % 2 == 1 {
+            let target = format!("{}{at}", if at % 4 == 1 { "m" } else { "c" });
+            history.check(minute(at), "probe", &target, CRITICAL);
+        }
+        if at == 4 {
+            history.check(minute(at), "disk", "/", CRITICAL);
+        }
+        history.evaluate(minute(at));
+    }
+    let messages = history.messages();
+    let told =
+        messages.iter().find(|(_, message)| message.incidents.iter().any(|one| one.subject == "disk /"));
+    assert_eq!(told.unwrap().1.owed, minute(8));
+}
+
+#[test]
+fn a_service_that_is_gone_hides_no_probe_of_its_name() {
+    let slo = Slo { name: "api".into(), service: None, objective: 99.0, window: None };
+    let rules = config(&["errors(api) > 50% for 6m", "burn(api)"]);
+    let history = History::new(&Config { slo: vec![slo], ..rules });
+    history.sample(minute(-2 * 24 * 60), "service", "api", "requests", 10.0);
+    for at in 0..30 {
+        history.sample(minute(at), "probe", "api", "up", 0.0);
+    }
+    let found = history.evaluate_minutes(25, 30);
+    assert_eq!(found, [told(25, "CRITICAL 2 incidents opened: probe api, slo api")][..1].to_vec());
+}
+
+#[test]
+fn thousands_of_results_that_are_not_confirmed_take_no_time() {
+    let history = History::of(&["probe * is critical for 2 runs"]);
+    history.evaluate(start());
+    for level in [CRITICAL, OK] {
+        let check = |target: i32| fact::CheckResult {
+            source: "probe".into(),
+            target: format!("p{target}"),
+            at: minute(1),
+            level,
+            summary: "as told".into(),
+            detail: serde_json::Value::Null,
+        };
+        history.record(&Facts { checks: (0..5000).map(check).collect(), samples: Vec::new() });
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(history.evaluate(minute(1)), [""; 0]);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(history.incidents(), []);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use reliab_common::exit::Level;
 use reliab_common::state::{State, StateError};
 
 use super::Finding;
-use super::measure::{percent, requests, span};
+use super::measure::{LATELY, percent, requests, span};
 use crate::history;
 use crate::pattern::Pattern;
 use crate::rule::Slo;
@@ -40,7 +40,8 @@ const SLOW: (TimeDelta, TimeDelta) = (TimeDelta::days(3), TimeDelta::days(1));
 
 /// How fast the objective's budget burns at `now`.
 pub(super) fn look(state: &State, slo: &Slo, now: DateTime<Utc>) -> Result<Finding, StateError> {
-    let service = history::measured(state, "service", "requests", &Pattern::new(&slo.service))?;
+    let name = Pattern::new(&slo.service);
+    let service = history::measured(state, "service", "requests", &name, LATELY, now)?;
     let source = if service.is_empty() { "probe" } else { "service" };
     let over = |window| requests(state, (source, &slo.service), window, now);
     for pair in &PAIRS {

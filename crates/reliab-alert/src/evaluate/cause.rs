@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::measure::span;
 use super::{Input, World};
 use crate::incident::Incident;
-use crate::rule::builtin;
+use crate::rule::{Rule, builtin};
 
 /// After its cause is over an incident has this long to go, too, before it is told.
 pub(super) const GRACE: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
@@ -19,12 +19,14 @@ pub(super) fn attach(world: &mut World, input: &Input<'_>) {
     let active: Vec<usize> =
         (0..world.incidents.len()).filter(|&at| world.incidents[at].is_active()).collect();
     // Only what can explain something is compared with everything: one broken switch, thousands of probes.
+    let possible: Vec<&Incident> =
+        active.iter().map(|&at| &world.incidents[at]).filter(|cause| is_possible(cause, input)).collect();
     for &effect in &active {
         let effect = &world.incidents[effect];
         let Some(rule) = input.rules.named(&effect.rule) else { continue };
-        let cause = active.iter().map(|&at| &world.incidents[at]).find(|cause| {
+        let cause = possible.iter().find(|cause| {
             let explained =
-                builtin::named(&rule.because, &cause.rule, &cause.subject) || usually(cause, effect, input);
+                builtin::named(&rule.because, &cause.rule, &cause.subject) || usually(cause, effect);
             explained && cause.subject != effect.subject && !leads_to(&causes, cause.id, effect.id)
         });
         if let Some(cause) = cause {
@@ -37,13 +39,18 @@ pub(super) fn attach(world: &mut World, input: &Input<'_>) {
     }
 }
 
-/// Whether it usually explains the other. What nobody is reminded of any more explains nothing: a backup that fails
-/// must not hide for weeks behind a full disk that somebody acknowledged.
-fn usually(cause: &Incident, effect: &Incident, input: &Input<'_>) -> bool {
-    builtin::explains(&cause.subject, cause.level, &effect.subject)
-        && effect.began - cause.began < FRESH
+/// Whether it may explain anything. What nobody is reminded of any more does not: a backup that fails must not hide for
+/// weeks behind a full disk that somebody acknowledged.
+fn is_possible(cause: &Incident, input: &Input<'_>) -> bool {
+    let named = |rule: &Rule| builtin::named(&rule.because, &cause.rule, &cause.subject);
+    (builtin::may_explain(&cause.subject) || input.rules.rules.iter().any(named))
         && cause.acknowledged.is_none()
         && input.quiet.over(&cause.rule, &cause.subject, input.now).is_none()
+}
+
+/// Whether it usually explains the other.
+fn usually(cause: &Incident, effect: &Incident) -> bool {
+    builtin::explains(&cause.subject, cause.level, &effect.subject) && effect.began - cause.began < FRESH
 }
 
 /// Whether the chain of causes from `from` on meets `to`.

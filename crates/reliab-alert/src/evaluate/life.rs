@@ -4,9 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reliab_common::exit::Level;
 
 use super::measure::span;
-use super::{FLAP_MEMORY, Finding, STALE, World};
+use super::{FLAP_MEMORY, Finding, STALE, UNHEARD, World};
 use crate::incident::{Incident, Life};
-use crate::rule::condition::{Condition, Confirm};
+use crate::rule::condition::{Condition, Confirm, JOB, JOBS};
 use crate::rule::{Rule, Rules};
 
 /// The clear delay from which doubling begins where none was asked for, and the longest one.
@@ -25,25 +25,38 @@ pub(super) fn observe(
 ) {
     let active = world.active(&rule.name, subject);
     match (active, finding) {
-        (_, Finding::Nothing) | (None, Finding::Good) => {}
+        (None, Finding::Nothing | Finding::Good) => {}
+        (Some(active), Finding::Nothing) => {
+            if fact.is_some() {
+                heard(&mut world.incidents[active], world.memory.lived, at);
+            }
+        }
         (Some(active), Finding::Good) => {
             let incident = &mut world.incidents[active];
-            incident.memory.seen = at;
+            heard(incident, world.memory.lived, at);
+            incident.memory.back = None;
+            incident.memory.runs = 0;
             goes(incident, at);
             clear(incident, rule, at);
+            // It is dropped with all others of the tick.
             if incident.life == Life::Pending {
-                end(incident, at, "gone before it was confirmed");
-                world.drop_unconfirmed();
+                incident.note(at, "gone before it was confirmed");
+                incident.closed = Some(at);
+                incident.life = Life::Closed;
             }
         }
         (active, Finding::Bad(level, summary)) => {
             let active = active.unwrap_or_else(|| begin(world, rule, subject, level, &summary, at));
             let incident = &mut world.incidents[active];
             incident.memory.runs = incident.memory.runs.saturating_add(1);
-            incident.memory.seen = at;
-            comes_back(incident, at);
-            worsen(incident, level, summary);
+            heard(incident, world.memory.lived, at);
             fact.into_iter().for_each(|fact| incident.stands_on(fact));
+            incident.memory.back.get_or_insert(at);
+            comes_back(incident, rule, at);
+            if !incident.memory.holds {
+                return;
+            }
+            worsen(incident, rule, (level, summary), at);
             confirm(incident, rule, at);
             if incident.memory.flaps >= rules.flap_budget && !incident.memory.flapping {
                 incident.memory.flapping = true;
@@ -60,17 +73,43 @@ pub(super) fn pass(world: &mut World, rules: &Rules, now: DateTime<Utc>) {
         if incident.memory.holds {
             confirm(incident, rule, now);
         } else {
+            comes_back(incident, rule, now);
             clear(incident, rule, now);
-        }
-        if incident.is_active() && now - incident.memory.seen > STALE {
-            end(incident, now, &format!("nothing was heard of it for {}", span(STALE)));
         }
     }
     world.drop_unconfirmed();
 }
 
-/// Ends an incident for a reason other than that it got well.
-pub(super) fn end(incident: &mut Incident, at: DateTime<Utc>, why: &str) {
+/// Closes what is not heard of any more. Jobs are not expected to be: a weekly one that failed is failed until it runs.
+///
+/// What counts is the time in which rules were evaluated, so that no jump of the clock closes anything.
+pub(super) fn grow_old(world: &mut World, rules: &Rules, now: DateTime<Utc>) {
+    let passed = world.memory.evaluated.map_or(TimeDelta::zero(), |last| now - last);
+    world.memory.lived += passed.clamp(TimeDelta::zero(), TimeDelta::days(1)).num_seconds();
+    let lived = world.memory.lived;
+    for incident in world.incidents.iter_mut().filter(|incident| incident.is_active()) {
+        let silent = lived - incident.memory.heard > STALE.num_seconds();
+        if silent && rules.named(&incident.rule).is_some() && !is_job(&incident.subject) {
+            end(incident, now, UNHEARD, &format!("nothing was heard of it for {}", span(STALE)));
+        }
+    }
+    world.drop_unconfirmed();
+}
+
+fn is_job(subject: &str) -> bool {
+    let source = subject.split(' ').next().unwrap_or_default();
+    source == JOB || JOBS.contains(&source)
+}
+
+/// It was heard of.
+fn heard(incident: &mut Incident, lived: i64, at: DateTime<Utc>) {
+    incident.memory.seen = at;
+    incident.memory.heard = lived;
+}
+
+/// Ends an incident for a reason other than that it got well; `what` is said in place of `resolved`.
+pub(super) fn end(incident: &mut Incident, at: DateTime<Utc>, what: &str, why: &str) {
+    incident.memory.ended = Some(what.to_owned());
     incident.summary = format!("{} ({why})", incident.summary);
     incident.note(at, format!("closed: {why}"));
     incident.closed = Some(at);
@@ -87,12 +126,12 @@ fn begin(
     at: DateTime<Utc>,
 ) -> usize {
     let mut incident = Incident::new(world.memory.next, &rule.name, subject, level, summary, at);
+    incident.memory.heard = world.memory.lived;
     world.memory.next += 1;
-    let before = world.incidents.iter().rev().find(|before| {
-        let recent = before.closed.is_some_and(|closed| at - closed < FLAP_MEMORY);
-        recent && before.subject == subject && before.rule == rule.name
-    });
-    if let Some(before) = before {
+    let before = world.confirmed(&rule.name, subject);
+    if let Some(before) =
+        before.filter(|before| before.closed.is_some_and(|closed| at - closed < FLAP_MEMORY))
+    {
         incident.memory.flaps = before.memory.flaps + 1;
         incident.memory.changes = before.memory.changes + 1;
         incident.note(at, format!("incident {} came back", before.id));
@@ -110,9 +149,14 @@ fn goes(incident: &mut Incident, at: DateTime<Utc>) {
     }
 }
 
-/// The condition holds again before the incident was closed.
-fn comes_back(incident: &mut Incident, at: DateTime<Utc>) {
-    if !incident.memory.holds {
+/// The condition holds again before the incident was closed, once that is confirmed as at the beginning.
+fn comes_back(incident: &mut Incident, rule: &Rule, at: DateTime<Utc>) {
+    let Some(back) = incident.memory.back.filter(|_| !incident.memory.holds) else { return };
+    let enough = match needed(rule) {
+        Confirm::Runs(runs) => incident.memory.runs >= runs,
+        Confirm::For(time) => at - back >= time,
+    };
+    if enough {
         incident.memory.holds = true;
         incident.memory.since = at;
         incident.memory.changes += 1;
@@ -121,10 +165,27 @@ fn comes_back(incident: &mut Incident, at: DateTime<Utc>) {
     }
 }
 
-fn worsen(incident: &mut Incident, level: Level, summary: String) {
+/// Takes in the level that was found. What was less bad for as long as it takes to be over may be told again.
+fn worsen(incident: &mut Incident, rule: &Rule, (level, summary): (Level, String), at: DateTime<Utc>) {
+    let memory = &mut incident.memory;
+    let stayed = memory.lower.is_some_and(|since| at - since >= rule.clear_for);
+    if stayed && !memory.flapping {
+        memory.told_level = incident.level;
+    }
+    let lower = level != memory.told_level && memory.told_level.worst(level) == memory.told_level;
+    memory.lower = if lower && memory.told.is_some() { memory.lower.or(Some(at)) } else { None };
     incident.level = level;
     incident.memory.worst = incident.memory.worst.worst(level);
     incident.summary = summary;
+}
+
+/// What it takes to believe that the condition holds.
+fn needed(rule: &Rule) -> Confirm {
+    match &rule.when {
+        Condition::State { confirm, .. } => *confirm,
+        // Time is part of these conditions.
+        _ => Confirm::Runs(1),
+    }
 }
 
 /// Opens a pending incident whose time has come, or whose results in a row are enough.
@@ -132,12 +193,7 @@ fn confirm(incident: &mut Incident, rule: &Rule, at: DateTime<Utc>) {
     if incident.life != Life::Pending {
         return;
     }
-    let confirm = match &rule.when {
-        Condition::State { confirm, .. } => *confirm,
-        // Time is part of these conditions.
-        _ => Confirm::Runs(1),
-    };
-    let (enough, what) = match confirm {
+    let (enough, what) = match needed(rule) {
         Confirm::Runs(runs) => {
             (incident.memory.runs >= runs, format!("{} of {runs} runs", incident.memory.runs))
         }
@@ -154,7 +210,8 @@ fn confirm(incident: &mut Incident, rule: &Rule, at: DateTime<Utc>) {
 
 /// Closes an incident whose condition has gone for long enough; it was over when the condition went.
 fn clear(incident: &mut Incident, rule: &Rule, now: DateTime<Utc>) {
-    if incident.life != Life::Open || incident.memory.holds {
+    // A result that waits to be confirmed keeps it open.
+    if incident.life != Life::Open || incident.memory.holds || incident.memory.back.is_some() {
         return;
     }
     let gone = now - incident.memory.since;

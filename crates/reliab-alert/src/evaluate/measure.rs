@@ -12,6 +12,9 @@ use crate::pattern::Pattern;
 use crate::rule::condition::{Condition, Figure, Measure, OUTBOX, Side};
 use crate::rule::{Rule, Slo};
 
+/// A service that told nothing for longer is gone, and hides no probe of its name.
+pub(super) const LATELY: TimeDelta = TimeDelta::days(1);
+
 /// A subject and what was found of it.
 pub(super) type Found = (String, Finding);
 
@@ -113,8 +116,11 @@ impl Moment<'_> {
             Measure::Errors => ("requests".to_owned(), "up"),
             Measure::Quantile(percent) => (format!("p{percent}"), "seconds"),
         };
-        let services = history::measured(self.state, "service", &of_service, &figure.of)?;
-        let mut probes = history::measured(self.state, "probe", of_probe, &figure.of)?;
+        let measured = |source, name| {
+            history::measured(self.state, source, name, &figure.of, figure.over.max(LATELY), self.now)
+        };
+        let services = measured("service", &of_service)?;
+        let mut probes = measured("probe", of_probe)?;
         // A service tells of every request; its probe only of its own.
         probes.retain(|probe| !services.contains(probe));
         let services = services.into_iter().map(|name| ("service", name));

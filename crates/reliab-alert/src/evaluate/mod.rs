@@ -10,14 +10,14 @@ mod life;
 mod measure;
 mod notify;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use reliab_common::exit::Level;
 use reliab_common::state::{State, StateError};
 use serde::{Deserialize, Serialize};
 
-use crate::history::Fact;
+use crate::history::{self, Fact};
 use crate::incident::{Incident, Life};
 use crate::message::{Kind, Message};
 use crate::rule::condition::{Condition, JOB};
@@ -31,11 +31,16 @@ const TICK: TimeDelta = TimeDelta::minutes(1);
 const MOST_TICKS: i32 = 1440;
 /// A clock that went back further than this is believed.
 const BACK: TimeDelta = TimeDelta::minutes(5);
-/// An open incident of which nothing was heard for so long is closed.
+/// An open incident of which nothing was heard for so long is closed; a new rule looks at results as old as this.
 const STALE: TimeDelta = TimeDelta::days(7);
 /// A quiet time after which an incident that begins again does not count as flapping; also how long a closed
 /// incident is kept in mind.
 pub const FLAP_MEMORY: TimeDelta = TimeDelta::hours(6);
+
+/// What is said of an incident whose rule is gone.
+const UNWATCHED: &str = "no longer watched";
+/// What is said of one of which nothing was heard.
+const UNHEARD: &str = "no longer heard of";
 
 /// What is known of a subject at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +64,8 @@ pub struct World {
     pub dropped: Vec<i64>,
     /// The rest.
     pub memory: Memory,
-    /// Where the newest incident of a rule about a subject stands.
-    index: HashMap<String, HashMap<String, usize>>,
+    /// Where the incidents of a rule about a subject stand, the newest last.
+    index: HashMap<String, HashMap<String, Vec<usize>>>,
 }
 
 /// What an evaluation remembers beside incidents.
@@ -76,6 +81,9 @@ pub struct Memory {
     pub evaluated: Option<DateTime<Utc>>,
     /// How often they were.
     pub count: u64,
+    /// How many seconds passed by then; a clock that jumps adds a day at most.
+    #[serde(default)]
+    pub lived: i64,
     /// Since when each rule is evaluated.
     pub rules: BTreeMap<String, DateTime<Utc>>,
     /// When a message was last made, by channel and kind.
@@ -122,14 +130,20 @@ impl World {
 
     /// The pending or open incident of a rule about a subject.
     fn active(&self, rule: &str, subject: &str) -> Option<usize> {
-        let at = *self.index.get(rule)?.get(subject)?;
+        let at = *self.index.get(rule)?.get(subject)?.last()?;
         self.incidents[at].is_active().then_some(at)
+    }
+
+    /// The newest incident of a rule about a subject that was confirmed.
+    fn confirmed(&self, rule: &str, subject: &str) -> Option<&Incident> {
+        let all = self.index.get(rule)?.get(subject)?;
+        all.iter().rev().map(|&at| &self.incidents[at]).find(|incident| incident.opened.is_some())
     }
 
     /// Adds an incident, which is now the newest of its rule about its subject.
     fn push(&mut self, incident: Incident) -> usize {
         let at = self.incidents.len();
-        self.index.entry(incident.rule.clone()).or_default().insert(incident.subject.clone(), at);
+        self.index(at, &incident);
         self.incidents.push(incident);
         at
     }
@@ -146,27 +160,37 @@ impl World {
 
     fn reindex(&mut self) {
         self.index.clear();
-        for (at, incident) in self.incidents.iter().enumerate() {
-            self.index.entry(incident.rule.clone()).or_default().insert(incident.subject.clone(), at);
-        }
+        let incidents = std::mem::take(&mut self.incidents);
+        incidents.iter().enumerate().for_each(|(at, incident)| self.index(at, incident));
+        self.incidents = incidents;
+    }
+
+    fn index(&mut self, at: usize, incident: &Incident) {
+        let of_rule = self.index.entry(incident.rule.clone()).or_default();
+        of_rule.entry(incident.subject.clone()).or_default().push(at);
     }
 
     /// Forgets incidents that ended before they were confirmed, and that they explained anything.
     fn drop_unconfirmed(&mut self) {
         let dropped = self.retain(|incident| incident.is_active() || incident.opened.is_some());
-        for gone in dropped {
-            for incident in self.incidents.iter_mut().filter(|incident| incident.cause == Some(gone.id)) {
-                incident.cause = None;
-            }
-            self.dropped.push(gone.id);
+        if dropped.is_empty() {
+            return;
         }
+        let gone: HashSet<i64> = dropped.iter().map(|incident| incident.id).collect();
+        for incident in &mut self.incidents {
+            incident.cause = incident.cause.filter(|cause| !gone.contains(cause));
+        }
+        self.dropped.extend(dropped.iter().map(|incident| incident.id));
     }
 }
 
 /// Moves the world on to `input.now`, and tells what is owed for it.
 pub fn evaluate(world: &mut World, input: &Input<'_>) -> Result<Vec<Notification>, StateError> {
     let first = world.memory.evaluated.is_none();
-    prepare(world, input);
+    let new = prepare(world, input);
+    if !first {
+        catch_up(world, input, &new)?;
+    }
     let step = step(world, input.now);
     for fact in input.facts {
         ticks(world, input, fact.at.min(input.now), step)?;
@@ -174,8 +198,10 @@ pub fn evaluate(world: &mut World, input: &Input<'_>) -> Result<Vec<Notification
         world.memory.fact = world.memory.fact.max(fact.id);
     }
     ticks(world, input, input.now, step)?;
+    world.drop_unconfirmed();
     let mut owed = Vec::new();
     if !input.more {
+        life::grow_old(world, input.rules, input.now);
         cause::attach(world, input);
         owed = notify::owed(world, input, first);
         world.memory.evaluated = Some(input.now);
@@ -185,33 +211,43 @@ pub fn evaluate(world: &mut World, input: &Input<'_>) -> Result<Vec<Notification
     Ok(owed)
 }
 
-/// Fits what is remembered to the rules and the clock of today.
-fn prepare(world: &mut World, input: &Input<'_>) {
+/// Fits what is remembered to the rules and the clock of today; the names of rules that are new.
+fn prepare(world: &mut World, input: &Input<'_>) -> Vec<String> {
     let now = input.now;
     let memory = &mut world.memory;
     if memory.tick.is_none_or(|tick| tick > now + BACK) {
         memory.tick = Some(minute(now) - TICK);
     }
-    memory.rules.retain(|name, _| input.rules.named(name).is_some());
+    memory.rules.retain(|name, _| input.rules.knows(name));
+    let mut new = Vec::new();
     for rule in &input.rules.rules {
+        if !memory.rules.contains_key(&rule.name) {
+            new.push(rule.name.clone());
+        }
         let since = memory.rules.entry(rule.name.clone()).or_insert(now);
         *since = (*since).min(now);
     }
     memory.sent.values_mut().flat_map(BTreeMap::values_mut).for_each(|at| *at = (*at).min(now));
     for incident in &mut world.incidents {
-        incident.closed = incident.closed.map(|at| at.min(now));
-        if !incident.is_active() {
-            continue;
-        }
-        incident.memory.since = incident.memory.since.min(now);
-        incident.memory.seen = incident.memory.seen.min(now);
-        incident.memory.told = incident.memory.told.map(|at| at.min(now));
-        incident.memory.told_last = incident.memory.told_last.map(|at| at.min(now));
-        if input.rules.named(&incident.rule).is_none() {
-            life::end(incident, now, "its rule is gone");
+        incident.not_after(now);
+        if incident.is_active() && !input.rules.knows(&incident.rule) {
+            life::end(incident, now, UNWATCHED, "its rule is gone");
         }
     }
     world.drop_unconfirmed();
+    new
+}
+
+/// Shows rules that are new what was found last: a rule with another name finds what the old one had found.
+fn catch_up(world: &mut World, input: &Input<'_>, new: &[String]) -> Result<(), StateError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let latest = history::latest(input.state, world.memory.fact, input.now - STALE)?;
+    for rule in input.rules.rules.iter().filter(|rule| new.contains(&rule.name)) {
+        latest.iter().for_each(|fact| show(world, input, rule, fact));
+    }
+    Ok(())
 }
 
 fn minute(time: DateTime<Utc>) -> DateTime<Utc> {
@@ -258,24 +294,29 @@ fn look(world: &mut World, input: &Input<'_>, rule: &Rule, now: DateTime<Utc>) -
 /// Lets every rule see a fact.
 fn see(world: &mut World, input: &Input<'_>, fact: &Fact) {
     let Some(fact) = fact.clone().seen() else { return };
-    let at = fact.at.min(input.now);
-    for rule in &input.rules.rules {
-        let Condition::State { source, target, is, .. } = &rule.when else { continue };
-        let concerns = match source.as_str() {
-            JOB => fact.job && target.matches(&fact.source),
-            "*" => target.matches(&fact.target),
-            source => source == fact.source && target.matches(&fact.target),
-        };
-        if !concerns {
-            continue;
-        }
-        let finding = if is.fits(fact.level) {
-            Finding::Bad(rule.level.unwrap_or(fact.level), fact.summary.clone())
-        } else {
-            Finding::Good
-        };
-        life::observe(world, input.rules, rule, &fact.subject(), at, finding, Some(fact.id));
+    input.rules.rules.iter().for_each(|rule| show(world, input, rule, &fact));
+}
+
+/// Lets a rule see a fact.
+fn show(world: &mut World, input: &Input<'_>, rule: &Rule, fact: &Fact) {
+    let Condition::State { source, target, is, .. } = &rule.when else { return };
+    let concerns = match source.as_str() {
+        JOB => fact.job && target.matches(&fact.source),
+        "*" => target.matches(&fact.target),
+        source => source == fact.source && target.matches(&fact.target),
+    };
+    if !concerns {
+        return;
     }
+    let finding = if is.fits(fact.level) {
+        Finding::Bad(rule.level.unwrap_or(fact.level), fact.summary.clone())
+    } else if fact.level == Level::Unknown {
+        // What could not be found out ends nothing.
+        Finding::Nothing
+    } else {
+        Finding::Good
+    };
+    life::observe(world, input.rules, rule, &fact.subject(), fact.at.min(input.now), finding, Some(fact.id));
 }
 
 /// Puts away what is done and long over.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use reliab_common::exit::Level;
 
 use super::cause::GRACE;
 use super::{Input, Notification, World, sent};
@@ -71,7 +72,7 @@ fn open_kind(incident: &Incident, rule: &Rule, now: DateTime<Utc>) -> Option<Kin
     let due = |after: Option<chrono::TimeDelta>| after.is_some_and(|after| now - told >= after);
     if digest {
         Some(Kind::Flapping)
-    } else if worse && !memory.flapping {
+    } else if worse && (!memory.flapping || incident.level == Level::Critical) {
         Some(Kind::Opened)
     } else if acknowledged {
         None
@@ -109,7 +110,7 @@ fn closed(incident: &mut Incident, input: &Input<'_>, first: bool) -> Option<(Ki
     let why = match incident.cause {
         Some(cause) => Some(format!("incident {cause} explained it")),
         None if first => Some("it was over before the first evaluation".to_owned()),
-        None if incident.memory.freed.is_some() => Some("it went with its cause".to_owned()),
+        None if went_with_its_cause(incident) => Some("it went with its cause".to_owned()),
         None => quiet(incident.opened).and(quiet(incident.closed)),
     };
     let channels = input.rules.named(&incident.rule).map(|rule| rule.channels.clone());
@@ -124,10 +125,18 @@ fn closed(incident: &mut Incident, input: &Input<'_>, first: bool) -> Option<(Ki
     }
 }
 
+/// Whether it was over soon after what had explained it.
+fn went_with_its_cause(incident: &Incident) -> bool {
+    incident.memory.freed.zip(incident.closed).is_some_and(|(freed, closed)| closed < freed + GRACE)
+}
+
 /// Whether it waits for others: a message of the kind was made on one of the channels only a moment ago.
-fn waits(world: &World, input: &Input<'_>, telling: &Telling) -> bool {
+/// None waits for longer than that, however often others are told.
+fn waits(world: &mut World, input: &Input<'_>, telling: &Telling) -> bool {
+    let ready = *world.incidents[telling.at].memory.ready.get_or_insert(input.now);
     let grouped = matches!(telling.kind, Kind::Opened | Kind::Closed | Kind::Passed);
     grouped
+        && input.now - ready < input.rules.group
         && telling.channels.iter().any(|channel| {
             sent(&world.memory, channel, telling.kind)
                 .is_some_and(|sent| input.now - sent < input.rules.group)
@@ -144,6 +153,7 @@ fn told(incident: &mut Incident, telling: &Telling, now: DateTime<Utc>) {
     memory.told.get_or_insert(now);
     memory.told_last = Some(now);
     memory.freed = None;
+    memory.ready = None;
     if incident.level != memory.told_level && incident.level.worst(memory.told_level) == incident.level {
         memory.told_level = incident.level;
     }
@@ -163,8 +173,8 @@ fn clock_of(now: DateTime<Utc>) -> String {
     now.format("%H:%M UTC").to_string()
 }
 
-/// What shares a message: the channel, the name of the kind, and the incident that stands alone.
-type Group = (String, &'static str, Option<i64>);
+/// What shares a message: the channel, the name of the kind, the incident that stands alone, and why it is over.
+type Group = (String, &'static str, Option<i64>, Option<String>);
 
 /// One message a channel and kind, but for each flapping incident its own.
 fn messages(world: &mut World, input: &Input<'_>, tellings: &[Telling]) -> Vec<Notification> {
@@ -173,12 +183,12 @@ fn messages(world: &mut World, input: &Input<'_>, tellings: &[Telling]) -> Vec<N
         let incident = &world.incidents[telling.at];
         let alone = has_note(incident, telling.kind).then_some(incident.id);
         for channel in &telling.channels {
-            let key = (channel.clone(), telling.kind.name(), alone);
+            let key = (channel.clone(), telling.kind.name(), alone, incident.memory.ended.clone());
             groups.entry(key).or_insert((telling.kind, Vec::new())).1.push(telling.at);
         }
     }
     let mut owed = Vec::new();
-    for ((channel, _, _), (kind, members)) in groups {
+    for ((channel, ..), (kind, members)) in groups {
         for part in members.chunks(MOST_INCIDENTS) {
             owed.push(message(world, input, &channel, kind, part));
         }
@@ -217,6 +227,9 @@ fn note(world: &World, kind: Kind, incidents: &[&Incident]) -> String {
     let changes = incidents.first().map_or(0, |incident| incident.memory.changes);
     match kind {
         Kind::Flapping => return format!("flapping, {changes} changes; told again when it is over"),
+        Kind::Closed if incidents.iter().any(|incident| incident.memory.ended.is_some()) => {
+            return incidents.first().and_then(|incident| incident.memory.ended.clone()).unwrap_or_default();
+        }
         Kind::Closed if incidents.iter().any(|incident| incident.memory.flapping) => {
             return format!("flapped, {changes} changes");
         }

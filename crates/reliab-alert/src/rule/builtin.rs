@@ -17,7 +17,6 @@ const RULES: &[(&str, &str, Option<Level>)] = &[
     ("disk-unknown", "disk * is unknown for 30m", Some(Level::Warning)),
     ("job", "job * is failed", None),
     ("overdue", "schedule * is warning", None),
-    ("heartbeat", "heartbeat * is critical", None),
     ("outbox", "outbox older than 15m", None),
 ];
 const BURN: (&str, &str, Option<Level>) = ("burn", "burn(*)", None);
@@ -55,6 +54,12 @@ pub fn explains(cause: &str, cause_level: Level, effect: &str) -> bool {
         "backup" if cause != from && (to == "drill" || effect == "backup") => true,
         _ => is_job(from) && late == Some(from),
     }
+}
+
+/// Whether an incident about `cause` may explain anything at all.
+pub fn may_explain(cause: &str) -> bool {
+    let from = source(cause);
+    from == "disk" || is_job(from)
 }
 
 fn source(subject: &str) -> &str {

@@ -95,6 +95,11 @@ impl Rules {
         Ok(rules)
     }
 
+    /// Whether there is a rule of this name, be it one that cannot be read.
+    pub fn knows(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
     /// The rule with this name.
     pub fn named(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)

@@ -204,13 +204,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `nightly missing 30m` or, as for every source, `nightly is critical`.
+    /// `nightly missing 30m`: nothing else is known of what reports in.
     fn missing(&mut self) -> Parsed<Condition> {
         let name = self.name("the name of a heartbeat")?;
-        if self.accept("is") {
-            self.next -= 2;
-            return self.of_source("heartbeat");
-        }
         if !self.accept("missing") {
             return self.fail("`missing`");
         }
@@ -329,7 +325,6 @@ mod tests {
         check("outbox older than 15m", older("outbox", None, TimeDelta::minutes(15)));
         check("errors( * )>5 %", figure(Measure::Errors, "*", 0.05, 5, None));
         check("errors(a) > 5% for 5m until < 3%", figure(Measure::Errors, "a", 0.05, 5, Some(0.03)));
-        check("heartbeat nightly is critical", state("heartbeat", "nightly", critical, Confirm::Runs(1)));
         check("\tburn(checkout)\n", Condition::Burn { slo: Pattern::new("checkout") });
     }
 
@@ -367,6 +362,7 @@ mod tests {
         check("errors(a) > 5% until < 7%", 23, "a value at most the limit", "`7%`");
         check("errors(a) > 5% until > 3%", 21, "`<`", "`>`");
         check("p95(a) > 5%", 9, "a duration, such as `90s`, `5m`, `26h` or `7d`", "`5%`");
+        check("heartbeat a is critical", 12, "`missing`", "`is`");
         check("heartbeat a absent", 12, "`missing`", "`absent`");
         check("probe \"a is critical", 6, "a name, `is` or `older than`", "a quote that is not closed");
         check(&"x".repeat(1001), 0, "at most 1000 bytes", "1001");
