@@ -508,6 +508,10 @@ pub(crate) mod tests {
                 .finish(end, &json!({}), &Facts::default())
                 .unwrap();
         }
+        clock.advance(TimeDelta::hours(1));
+        RunRecord::start(&recorder, "disk", "mounts", None, &clock)
+            .fail::<Level>(Exit::Failed, "no such folder")
+            .unwrap();
         let seen = Overview::read(recorder.state().unwrap(), &due(&Schedule::new(), clock.now())).unwrap();
         let disk = seen.jobs.iter().find(|job| job.tool == "disk").unwrap();
         assert_eq!(disk.last_good, Some(clock.now() - TimeDelta::hours(1)));

@@ -60,6 +60,25 @@ fn a_scheduled_status_is_seen_to_have_run() {
     assert!(seen.contains("last ran 0 s ago"), "{seen}");
 }
 
+/// UNKNOWN is the end of a check that failed as well as a verdict; only the second is work that was done.
+#[test]
+fn a_scheduled_check_that_fails_is_not_seen_to_have_run() {
+    let bench = bench();
+    bench.write("reliab.toml", "[schedule.probe]\nevery = \"1m\"\n");
+    let run = || {
+        let done = bench.command(&["probe"]).env("RELIAB_SCHEDULE", "probe").output().unwrap();
+        assert_eq!(done.status.code(), Some(3));
+        let report = bench.run(&["status", "--json"]);
+        String::from_utf8(report.stdout).unwrap()
+    };
+    let failed = run();
+    assert!(failed.contains("has not run yet, expected every 60 s"), "{failed}");
+    let secret = "bearer = { file = \"absent\" }\n[schedule.probe]\nevery = \"1m\"\n";
+    bench.write("reliab.toml", &format!("[[probe]]\nname = \"a\"\nhttp = \"http://127.0.0.1:9\"\n{secret}"));
+    let unknown = run();
+    assert!(unknown.contains("last ran 0 s ago, expected every 60 s"), "{unknown}");
+}
+
 #[test]
 fn a_backup_that_fails_makes_the_status_critical() {
     let bench = bench();

@@ -171,3 +171,25 @@ fn option<'a>(words: &'a [String], option: &str) -> Option<&'a str> {
         word.strip_prefix(option)?.strip_prefix('=')
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Command;
+    use clap::FromArgMatches as _;
+
+    /// The front evaluates alerts after the same tools that are given the secrets for it.
+    #[test]
+    fn who_evaluates_alerts_has_the_secrets_of_channels() {
+        for line in crate::command().get_subcommands() {
+            let name = line.get_name().to_owned();
+            let words = ["reliab", &name, "x"];
+            let words = &words[..if name == "heartbeat" { 3 } else { 2 }];
+            let Ok(matches) = crate::command().try_get_matches_from(words) else { continue };
+            let records = Command::from_arg_matches(&matches).unwrap().records();
+            assert_eq!(EVALUATES.contains(&name.as_str()), records, "{name}");
+        }
+        assert!(uses("backup", &["backup".into()], "channel.ops.url"));
+        assert!(!uses("backup", &["backup".into(), NO_ALERT.into()], "channel.ops.url"));
+    }
+}

@@ -76,7 +76,7 @@ impl Tool for Args {
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let jobs = if self.remove { Vec::new() } else { self.jobs(session)? };
-        let config = self.owner(session)?;
+        let config = owner(session)?;
         if self.crontab {
             return self.install_crontab(&jobs, &config, ui);
         }
@@ -100,16 +100,6 @@ impl Tool for Args {
 }
 
 impl Args {
-    /// The configuration whose jobs these are: those of another one are left alone.
-    fn owner(&self, session: &Session) -> anyhow::Result<PathBuf> {
-        let Some(path) = &session.config_path else {
-            let text = "no configuration is found: name the one whose timers are meant with --config; each unit \
-                        says in its second line which one that is";
-            return Err(UsageError(text.into()).into());
-        };
-        Ok(std::path::absolute(path)?)
-    }
-
     fn jobs(&self, session: &Session) -> anyhow::Result<Vec<Job>> {
         let Some(config_path) =
             session.config_path.as_deref().filter(|_| !session.config.schedule.is_empty())
@@ -245,6 +235,16 @@ impl Args {
         }
         Ok(Exit::Done)
     }
+}
+
+/// The configuration whose jobs these are: those of another one are left alone.
+fn owner(session: &Session) -> anyhow::Result<PathBuf> {
+    let Some(path) = &session.config_path else {
+        let text = "no configuration is found: name the one whose timers are meant with --config; each unit \
+                    says in its second line which one that is";
+        return Err(UsageError(text.into()).into());
+    };
+    Ok(std::path::absolute(path)?)
 }
 
 /// Names each secret that is not there, once.
