@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use reliab_common::app::{Tool, after_help, document};
 use reliab_common::clock::Clock as _;
 use reliab_common::exit::Exit;
-use reliab_common::fact::HOURLY_DAYS;
-use reliab_common::failure::ErrorTable;
+use reliab_common::fact::{self, HOURLY_DAYS};
+use reliab_common::failure::{ErrorTable, plain};
 use reliab_common::session::{Job, Outcome, Session};
 use reliab_common::ui::Ui;
 use serde::Serialize;
@@ -53,21 +53,18 @@ impl Tool for Args {
     type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
-        let rules = rules(session)?;
-        session.record("alert", ui, |job, ui| self.act(&rules, job, ui))
+        let rules = rules(session);
+        session.record("alert", ui, |job, ui| self.act(rules, job, ui))
     }
 }
 
 impl Args {
-    fn act(&self, rules: &Rules, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
-        let state = job.recorder.state().context("cannot evaluate rules without the state file")?;
-        let now = job.session.clock.now();
-        let evaluated = live::run(state, rules, &host(), now)?.unwrap_or_else(|| {
-            ui.warn("other runs evaluated the rules at the same time; the next one goes on");
-            Evaluated::default()
-        });
-        store::forget_before(state, now - TimeDelta::days(HOURLY_DAYS))?;
-        let delivery = if self.no_delivery { None } else { Some(deliver::run(job, ui)?) };
+    /// Evaluates and delivers; what keeps the one from being done does not keep the other.
+    fn act(&self, rules: anyhow::Result<Rules>, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
+        let evaluated = evaluate(rules, job, ui);
+        let delivery = (!self.no_delivery).then(|| deliver::run(job, ui));
+        let evaluated = evaluated.inspect_err(|_| keep(delivery.as_ref(), job, ui))?;
+        let delivery = delivery.transpose()?;
         let troubled = delivery.as_ref().is_some_and(|delivered| delivered.failed + delivered.refused > 0);
         let exit = if troubled { Exit::Partial } else { Exit::Done };
         ui.summary(summary(evaluated, delivery.as_ref()));
@@ -78,6 +75,30 @@ impl Args {
             ui.json(&document(Self::NAME, exit, report));
         }
         Ok(Outcome { exit, figures, facts })
+    }
+}
+
+fn evaluate(rules: anyhow::Result<Rules>, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Evaluated> {
+    let state = job.recorder.state().context("cannot evaluate rules without the state file")?;
+    let now = job.session.clock.now();
+    let evaluated = live::run(state, &rules?, &host(), now)?.unwrap_or_else(|| {
+        ui.warn("other runs evaluated the rules at the same time; the next one goes on");
+        Evaluated::default()
+    });
+    store::forget_before(state, now - TimeDelta::days(HOURLY_DAYS))?;
+    Ok(evaluated)
+}
+
+/// Keeps what a delivery found out in a run that ends with the error of its evaluation.
+fn keep(delivery: Option<&anyhow::Result<Delivered>>, job: &Job<'_>, ui: &mut Ui) {
+    match (delivery, job.recorder.state()) {
+        (Some(Ok(delivered)), Some(state)) => {
+            if let Err(error) = state.write(|db| fact::store_all(db, None, &delivered.facts)) {
+                ui.warn(format_args!("the state of the outbox is not recorded: {}", plain(&error)));
+            }
+        }
+        (Some(Err(error)), Some(_)) => ui.warn(format_args!("{error:#}")),
+        _ => {}
     }
 }
 

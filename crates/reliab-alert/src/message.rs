@@ -112,12 +112,20 @@ pub struct Message {
 }
 
 impl Message {
-    /// The gravest level of its incidents; OK when they are over.
+    /// The gravest level of its incidents; OK when they are over, and a warning where only the telling failed.
     pub fn level(&self) -> Level {
         if self.kind.is_resolved() {
             return Level::Ok;
         }
-        self.incidents.iter().fold(Level::Ok, |worst, incident| worst.worst(incident.level))
+        let telling = self.kind == Kind::Undeliverable;
+        let floor = if telling { Level::Warning } else { Level::Ok };
+        let counted = self.incidents.iter().filter(|one| !telling || one.closed.is_none());
+        counted.fold(floor, |worst, incident| worst.worst(incident.level))
+    }
+
+    /// Whether all that it tells of is over.
+    pub fn is_over(&self) -> bool {
+        self.kind.is_resolved() || self.incidents.iter().all(|one| one.closed.is_some())
     }
 
     /// One line without control characters, at most [`TITLE_LIMIT`] characters.

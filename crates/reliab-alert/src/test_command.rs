@@ -18,9 +18,10 @@ use rusqlite::params;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::channel::{Channel, Outgoing, SendError};
+use crate::channel::{Channel, Outgoing, Pace, SendError};
 use crate::deliver::Limits;
 use crate::message::{Kind, Message};
+use crate::outbox::Progress;
 
 const EXAMPLES: &str = "  \
   reliab alert test ops                      send a real message by the channel `ops`
@@ -141,8 +142,9 @@ fn send(
     let sent = async {
         let channel = Channel::open(config, &job.session.env)?;
         let limit: Duration = channel.timeout().unwrap_or(Limits::default().attempt);
-        let late = || SendError::passing(format!("no answer within {}", units::duration(limit)));
-        tokio::time::timeout(limit, channel.send(out, &ui)).await.unwrap_or_else(|_| Err(late()))
+        let pace = Pace::after(Progress::default(), limit);
+        let sent = tokio::time::timeout(limit, channel.send(out, &pace, &ui)).await;
+        sent.unwrap_or_else(|_| Err(SendError::late(limit)))
     };
     let result = runtime.block_on(sent);
     runtime.shutdown_background();

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
 use clap::{Args as _, FromArgMatches as _};
 use receivers::{Answer, Bench, Got, Receiver, at, incident, message, python, refusing_port};
@@ -127,7 +129,7 @@ fn messages() -> Vec<Message> {
             kind,
             vec![IncidentLine { closed, level: Level::Warning, ..incident(8, hostile) }],
         ));
-        messages.push(Message { note: hostile.repeat(30), ..message(kind, (0..70).map(long).collect()) });
+        messages.push(Message { note: hostile.repeat(30), ..message(kind, (100..170).map(long).collect()) });
     }
     messages.push(message(Kind::Test, Vec::new()));
     messages.push(Message { note: "x".into(), ..message(Kind::Undeliverable, Vec::new()) });
@@ -279,8 +281,12 @@ fn every_service_that_fails_is_tried_again_or_told_of() {
     for status in [301, 302, 408, 425, 429, 500, 502, 503, 504] {
         check(Answer::status(status), "owed", &format!("answered {status}: "));
     }
-    for status in [400, 401, 403, 404, 410, 413, 422] {
+    for status in [400, 413, 422] {
         check(Answer::status(status), "refused", &format!("answered {status}: "));
+    }
+    // Told by another channel, and kept until the key or the address is right.
+    for status in [401, 403, 404, 410] {
+        check(Answer::status(status), "owed", &format!("answered {status}: "));
     }
     check(Answer::Hang, "owed", "no answer within 2.0 s");
     check(Answer::Drop, "owed", "error sending request");
@@ -322,14 +328,101 @@ fn a_redirect_is_not_followed() {
 
 #[test]
 fn services_that_are_sent_a_secret_must_be_encrypted_or_here() {
-    let mut bench = bench("http://example.org");
-    for service in ["slack", "discord", "telegram", "pagerduty", "opsgenie"] {
+    let mut bench = Bench::new("");
+    plant(&bench, "http://example.org");
+    // Without the sections that the configuration itself refuses.
+    let text = config("http://example.org").replace("token = { file = \"ntfy\" }", "");
+    let text = text.replace("topic = { file = \"topic\" }", "topic = \"open\"");
+    let text = text.replace("user = \"reliab\"", "").replace("password = { file = \"am\" }", "");
+    bench.configure(&text);
+    for service in ["webhook", "slack", "discord", "telegram", "pagerduty", "opsgenie"] {
         bench.owe(service, service, &message(Kind::Opened, Vec::new()));
     }
     bench.limits.attempt = Duration::from_secs(1);
     let (delivered, told) = bench.deliver();
-    assert_eq!((delivered.delivered, delivered.failed), (0, 5));
-    assert_eq!(told.matches("its URL must begin with https://").count(), 5, "{told}");
+    assert_eq!((delivered.delivered, delivered.failed), (0, 6));
+    assert_eq!(told.matches("its URL must begin with https://").count(), 6, "{told}");
+}
+
+#[test]
+fn a_message_about_many_incidents_goes_on_where_an_attempt_was_cut_off() {
+    for service in ["pagerduty", "opsgenie"] {
+        // Busy in the middle, and one that is refused for good.
+        let receiver = Receiver::start(move |number, got| {
+            std::thread::sleep(Duration::from_millis(20));
+            let bad = String::from_utf8_lossy(&got.body).contains("probe 123:");
+            match number {
+                250 => Answer::Say(429, vec![("retry-after", "7".into())], String::new()),
+                _ if bad => Answer::status(400),
+                _ => Answer::yes(&got.path),
+            }
+        });
+        let other = Receiver::willing();
+        let mut bench = bench(&receiver.url());
+        let hook = format!("[channel.b]\ntype = \"webhook\"\nurl = \"{}\"\n", other.url());
+        bench.configure(&(config(&receiver.url()) + "[alert]\nchannels = [\"b\"]\n" + &hook));
+        bench.limits.run = Duration::from_secs(3);
+        let incidents = (0..500).map(|id| incident(id, &format!("probe {id}"))).collect();
+        bench.owe(service, "k", &message(Kind::Opened, incidents));
+        let mut runs = 0;
+        while bench.states()[0] == "owed" {
+            runs += 1;
+            assert!(runs < 20, "{:?}", bench.rows());
+            bench.deliver();
+            bench.clock.advance(TimeDelta::minutes(1));
+        }
+        // All but what was under way when a run ended were asked for once.
+        let requests = receiver.got().len();
+        assert!((501..501 + runs).contains(&requests), "{requests} requests in {runs} runs");
+        assert!(runs > 2, "{runs}");
+        assert_eq!(bench.states()[0], "refused");
+        let error = bench.rows()[0].5.clone().unwrap();
+        assert!(error.starts_with("1 of 500 events were refused, the first: answered 400: "), "{error}");
+        assert_eq!(other.keys(), ["undeliverable:b:k"]);
+    }
+}
+
+#[test]
+fn the_death_of_a_deliverer_costs_a_message_of_many_requests_nothing() {
+    let receiver =
+        Receiver::start(|number, got| if number == 3 { Answer::status(503) } else { Answer::yes(&got.path) });
+    let bench = bench(&receiver.url());
+    bench.owe("pagerduty", "k", &message(Kind::Opened, (0..5).map(|id| incident(id, "probe")).collect()));
+    bench.deliver();
+    // As who is killed leaves it: begun, and not ended.
+    bench.state.write(|db| db.execute("UPDATE notification SET attempts = attempts + 1", [])).unwrap();
+    bench.clock.advance(TimeDelta::minutes(1));
+    assert_eq!(bench.deliver().0.delivered, 1);
+    assert_eq!(receiver.got().len(), 4 + 2);
+}
+
+#[test]
+fn what_tells_of_a_message_that_was_not_taken_leaves_no_incident_open_that_nobody_ends() {
+    let receiver = Receiver::willing();
+    let bench = bench(&receiver.url());
+    let over = IncidentLine { closed: Some(receivers::noon()), ..incident(7, "probe api") };
+    bench.owe("pagerduty", "over", &message(Kind::Undeliverable, vec![over.clone()]));
+    bench.owe("pagerduty", "open", &message(Kind::Undeliverable, vec![over.clone(), incident(8, "disk /")]));
+    bench.owe("opsgenie", "og", &message(Kind::Undeliverable, vec![over]));
+    bench.deliver();
+    let got = receiver.got();
+    let events: Vec<_> = got
+        .iter()
+        .filter(|got| kind_of(got) == "pagerduty")
+        .map(|got| got.json())
+        .map(|event| {
+            (event["event_action"].clone(), event["dedup_key"].clone(), event["payload"]["severity"].clone())
+        })
+        .collect();
+    let event = |action: &str, key: &str, severity: Value| (action.into(), key.into(), severity);
+    let expected = [
+        event("trigger", "over", "warning".into()),
+        event("resolve", "over", Value::Null),
+        event("trigger", "open", "critical".into()),
+    ];
+    assert_eq!(events, expected);
+    let opsgenie: Vec<_> = got.iter().filter(|got| kind_of(got) == "opsgenie").collect();
+    assert_eq!((opsgenie.len(), opsgenie[0].json()["priority"].clone()), (2, "P3".into()));
 }
 
 #[test]
@@ -453,6 +546,19 @@ fn a_command_that_is_late_is_killed_with_all_that_it_started() {
 }
 
 #[test]
+fn a_command_has_all_of_its_time_also_at_the_end_of_a_run() {
+    let mut bench = command_bench("sleep 1.5; echo \"$RELIAB_KEY\" >> \"$2\"");
+    bench.limits.run = Duration::from_secs(3);
+    for key in ["k1", "k2"] {
+        bench.owe("a", key, &message(Kind::Opened, Vec::new()));
+    }
+    let delivered = bench.deliver().0;
+    assert_eq!((delivered.delivered, delivered.failed), (1, 0));
+    assert_eq!(bench.deliver().0.delivered, 1);
+    assert_eq!(fs::read_to_string(bench.dir.path().join("out")).unwrap(), "k1\nk2\n");
+}
+
+#[test]
 fn a_program_that_is_not_there_is_named() {
     let bench = Bench::new("[channel.a]\ntype = \"command\"\ncommand = [\"/absent/page\"]\n");
     bench.owe("a", "k", &message(Kind::Opened, Vec::new()));
@@ -520,13 +626,34 @@ fn alert_test_sends_at_once_past_what_is_held_back_and_keeps_that_it_did() {
     assert_eq!(result.unwrap_err().to_string(), expected);
 }
 
+/// How a word looks in base64 by where it begins, without the characters that hold bits of its neighbours.
+fn in_base64(word: &str) -> impl Iterator<Item = String> {
+    (0..3).map(move |before| {
+        let text = STANDARD.encode(format!("{}{word}", "x".repeat(before)));
+        let known = (8 * before).div_ceil(6)..8 * (before + word.len()) / 6;
+        text[known].to_owned()
+    })
+}
+
+#[test]
+fn a_word_is_found_in_base64_wherever_it_begins() {
+    let found: Vec<_> = in_base64("planted").collect();
+    for (before, found) in found.iter().enumerate() {
+        assert!(
+            found.len() >= 8
+                && STANDARD.encode(format!("{}planted!", "?".repeat(before))).contains(found.as_str())
+        );
+    }
+}
+
 #[test]
 fn no_secret_is_shown_anywhere_whatever_the_other_side_says() {
     // It says all that it knows.
     let echo = |status| {
         move |_, got: &Got| {
             let body = String::from_utf8_lossy(&got.body);
-            let text = format!("{} {:?} {body}", got.path, got.headers);
+            let authorization = got.header("authorization").unwrap_or_default();
+            let text = format!("{} {authorization} {:?} {body}", got.path, got.headers);
             Answer::Say(status, Vec::new(), text)
         }
     };
@@ -559,7 +686,8 @@ fn no_secret_is_shown_anywhere_whatever_the_other_side_says() {
         }
         shown += &format!("{:?} {:?} {:?}", bench.rows(), bench.attempts(), bench.config);
     }
-    for planted in ["planted", "cGxhbnRlZ", "wbGFudGVk", "xhbnRlZC"] {
+    for planted in std::iter::once("planted".to_owned()).chain(in_base64("planted")) {
+        let planted = planted.as_str();
         if let Some(place) = shown.find(planted) {
             let start = shown[..place].char_indices().rev().nth(300).map_or(0, |(at, _)| at);
             panic!("{}", &shown[start..place + planted.len()]);

@@ -56,11 +56,18 @@ impl Bench {
 
     /// The exit code and both streams, with what differs from run to run made the same.
     fn run(&self, args: &[&str]) -> (i32, String, String) {
+        self.run_with(&self.path("state"), args)
+    }
+
+    /// The same with the state in another folder.
+    fn run_with(&self, state: &Path, args: &[&str]) -> (i32, String, String) {
         let output = Command::new(Path::new(env!("CARGO_BIN_EXE_reliab-alert")))
             .args(args)
             .current_dir(self.dir.path())
             .env_clear()
-            .env("RELIAB_STATE_DIR", self.path("state"))
+            .env("RELIAB_STATE_DIR", state)
+            .env("RUNTIME_DIRECTORY", self.dir.path())
+            .env("PATH", "/usr/bin:/bin")
             .env("USER", "anna")
             .env("TZ", "UTC")
             .output()
@@ -214,6 +221,136 @@ fn a_rule_that_cannot_be_read_is_shown_with_its_place() {
         err.starts_with("error: reliab.toml:3:1: unknown key `channel`, expected one of `name`, `when`"),
         "{err}"
     );
+}
+
+#[test]
+fn what_is_owed_is_delivered_also_where_rules_cannot_be_read() {
+    let bench = Bench::with_incident();
+    bench.configure("[channel.log]\ntype = \"console\"\n[[rule]]\nwhen = \"disk * is\"\n");
+    let (code, out, err) = bench.run(&[]);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(
+        err.contains("WARNING disk /: connection refused") && err.contains("error: configuration: rule"),
+        "{err}"
+    );
+    bench.configure(CONFIG);
+    assert_eq!(bench.json(&["why", "1"])["messages"][0]["state"], "delivered");
+}
+
+#[test]
+fn what_is_owed_is_delivered_also_where_the_evaluation_fails_or_the_state_is_locked() {
+    let bench = Bench::with_incident();
+    let state = State::open(&bench.path("state")).unwrap();
+    state.write(|db| db.execute("UPDATE incident SET memory = 'broken'", [])).unwrap();
+    let (code, _, err) = bench.run(&[]);
+    assert_ne!(code, 0);
+    assert!(err.contains("WARNING disk /: connection refused"), "{err}");
+    let bench = Bench::with_incident();
+    let other = rusqlite::Connection::open(bench.path("state/state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (code, _, err) = bench.run(&[]);
+    assert_ne!(code, 0);
+    assert!(
+        err.contains("WARNING disk /: connection refused") && err.contains("database is locked"),
+        "{err}"
+    );
+}
+
+/// A script that notes what it is told of.
+fn page(bench: &Bench) {
+    let out = bench.path("told");
+    let text = format!(
+        "[channel.page]\ntype = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"echo $RELIAB_TITLE >> {}\"]\n",
+        out.display()
+    );
+    bench.configure(&text);
+}
+
+#[test]
+fn a_state_that_cannot_be_opened_is_told_directly_and_not_by_each_run() {
+    let bench = Bench::new();
+    page(&bench);
+    fs::write(bench.path("state"), "no folder").unwrap();
+    let told = || fs::read_to_string(bench.path("told")).unwrap_or_default();
+    assert_ne!(bench.run(&["--no-delivery"]).0, 0);
+    assert_eq!(told(), "");
+    for _ in 0..3 {
+        let (code, out, err) = bench.run(&[]);
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        assert_eq!(told().lines().count(), 1, "{err}");
+    }
+    assert!(told().contains("rules are not evaluated and what is owed is not delivered"), "{}", told());
+    // A quarter of an hour later.
+    let marker = fs::read_dir(bench.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let marker = marker.into_iter().find(|path| path.to_string_lossy().contains("reliab-unusable-")).unwrap();
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(16 * 60);
+    fs::File::options().append(true).open(&marker).unwrap().set_modified(past).unwrap();
+    bench.run(&[]);
+    assert_eq!(told().lines().count(), 2);
+}
+
+/// A file system in memory, while the value lives.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    fn mount(folder: PathBuf) -> Self {
+        fs::create_dir_all(&folder).unwrap();
+        let output =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "none"]).arg(&folder).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(folder)
+    }
+
+    /// Takes the last byte that is free.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        while std::io::Write::write(&mut file, &[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_disk_that_is_full_to_the_last_byte_somebody_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested: only root may mount a file system");
+        return;
+    }
+    let bench = Bench::new();
+    page(&bench);
+    let tiny = Tiny::mount(bench.path("tiny"));
+    let state = tiny.0.join("state");
+    assert_eq!(bench.run_with(&state, &["--quiet"]).0, 0);
+    let known = State::open(&state).unwrap();
+    let check = CheckResult {
+        source: "disk".into(),
+        target: "/".into(),
+        at: Utc::now(),
+        level: Level::Critical,
+        summary: "full".into(),
+        detail: Value::Null,
+    };
+    known.write(|db| fact::store_all(db, None, &Facts { checks: vec![check], samples: Vec::new() })).unwrap();
+    drop(known);
+    assert_eq!(bench.run_with(&state, &["--no-delivery", "--quiet"]).0, 0);
+    tiny.fill();
+    let told = || fs::read_to_string(bench.path("told")).unwrap_or_default();
+    let mut texts = String::new();
+    for _ in 0..3 {
+        let (code, _, err) = bench.run_with(&state, &[]);
+        assert_ne!(code, 0, "{err}");
+        texts += &err;
+    }
+    assert_eq!(told().lines().count(), 1, "{}{texts}", told());
+    // With room again the message itself arrives.
+    fs::remove_file(tiny.0.join("filler")).unwrap();
+    assert_eq!(bench.run_with(&state, &["--quiet"]).0, 0);
+    assert!(told().lines().any(|line| line.contains("CRITICAL disk /: full")), "{}", told());
 }
 
 #[test]

@@ -414,3 +414,165 @@ fn messages_that_ended_long_ago_are_forgotten() {
     let keys: Vec<_> = bench.rows().into_iter().map(|row| row.2).collect();
     assert_eq!((keys, bench.attempts().len()), (vec!["new".to_owned()], 1));
 }
+
+#[test]
+fn what_a_clock_that_was_ahead_has_put_off_is_delivered_and_counted() {
+    let receiver =
+        Receiver::start(|number, got| if number < 2 { Answer::status(503) } else { Answer::yes(&got.path) });
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    bench.clock.advance(TimeDelta::days(30));
+    bench.owe("a", "k", &opened());
+    bench.deliver();
+    bench.clock.set(receivers::noon());
+    // Tried then, put off till then.
+    assert_eq!(bench.deliver().0.failed, 1);
+    assert!(bench.wait() < TimeDelta::minutes(1));
+    bench.clock.advance(TimeDelta::minutes(12));
+    let delivered = bench.deliver().0;
+    assert_eq!((delivered.delivered, receiver.keys()), (1, vec!["k".to_owned(); 3]));
+}
+
+#[test]
+fn a_message_from_the_future_that_was_never_tried_is_due_now_and_its_age_is_told() {
+    let bench = Bench::new(&webhook("a", &format!("http://127.0.0.1:{}", refusing_port())));
+    bench.clock.advance(TimeDelta::days(3));
+    bench.owe("a", "k", &opened());
+    bench.clock.set(receivers::noon());
+    assert_eq!(bench.deliver().0.failed, 1);
+    bench.clock.advance(TimeDelta::minutes(12));
+    let facts = bench.deliver().0.facts;
+    assert_eq!((facts.samples[0].value.to_bits(), facts.checks[0].level), (1f64.to_bits(), Level::Warning));
+    assert_eq!(facts.checks[0].summary, "1 message owed, the oldest for 12 min 00 s");
+}
+
+#[test]
+fn a_wrong_key_is_told_by_another_channel_and_the_messages_wait_until_it_is_mended() {
+    let broken =
+        Receiver::start(|number, got| if number == 0 { Answer::status(401) } else { Answer::yes(&got.path) });
+    let other = Receiver::willing();
+    let bench = Bench::new(&(webhook("a", &broken.url()) + &webhook("b", &other.url())));
+    for key in ["k1", "k2"] {
+        bench.owe("a", key, &opened());
+    }
+    let (delivered, told) = bench.deliver();
+    assert_eq!((delivered.failed, delivered.refused), (1, 0));
+    assert!(told.contains("it is tried again, and told by channel b (message k1)"), "{told}");
+    // What waits behind is told too, once, and so is what comes later.
+    assert_eq!(other.keys(), ["undeliverable:b:k1", "undeliverable:b:k2"]);
+    bench.owe("a", "k3", &opened());
+    bench.deliver();
+    bench.deliver();
+    assert_eq!(other.keys(), ["undeliverable:b:k1", "undeliverable:b:k2", "undeliverable:b:k3"]);
+    assert!(bench.wait() > TimeDelta::minutes(45), "{}", bench.wait());
+    bench.clock.advance(bench.wait());
+    assert_eq!(bench.deliver().0.delivered, 3);
+    assert_eq!(broken.keys(), ["k1", "k1", "k2", "k3"]);
+    assert_eq!(other.keys().len(), 3);
+}
+
+#[test]
+fn channels_with_wrong_keys_tell_of_each_other_once() {
+    let receiver = Receiver::start(|_, _| Answer::status(403));
+    let config = ["a", "b", "c"].map(|name| webhook(name, &receiver.url())).concat();
+    let bench = Bench::new(&config);
+    for key in ["k1", "k2"] {
+        bench.owe("a", key, &opened());
+    }
+    for _ in 0..30 {
+        bench.deliver();
+        bench.clock.advance(TimeDelta::hours(1));
+    }
+    let mut keys: Vec<_> = bench.rows().into_iter().map(|row| row.2).collect();
+    keys.sort();
+    let expected =
+        ["k1", "k2", "undeliverable:b:k1", "undeliverable:b:k2", "undeliverable:c:k1", "undeliverable:c:k2"];
+    assert_eq!(keys, expected);
+    assert_eq!(bench.states(), ["owed"; 6]);
+}
+
+#[test]
+fn the_console_tells_of_no_other_channel_while_there_is_one_that_people_read() {
+    let receiver = Receiver::start(|_, _| Answer::status(400));
+    let other = Receiver::willing();
+    let console = "[channel.0]\ntype = \"console\"\n";
+    let mut bench =
+        Bench::new(&(console.to_owned() + &webhook("a", &receiver.url()) + &webhook("b", &other.url())));
+    bench.owe("a", "k1", &opened());
+    bench.deliver();
+    assert_eq!(other.keys(), ["undeliverable:b:k1"]);
+    bench.configure(&(console.to_owned() + &webhook("a", &receiver.url())));
+    bench.owe("a", "k2", &opened());
+    let (delivered, told) = bench.deliver();
+    assert!(told.contains("error: channel a") && told.contains("there is no other channel"), "{told}");
+    assert_eq!(delivered.facts.checks[0].level, Level::Critical);
+}
+
+#[test]
+fn a_channel_that_takes_nothing_for_an_hour_is_told_of_once() {
+    let other = Receiver::willing();
+    // The secret is not there, and then nobody listens.
+    let secret = format!(
+        "{}token = {{ file = \"absent\" }}\n",
+        webhook("a", &format!("http://127.0.0.1:{}", refusing_port()))
+    );
+    let mut bench = Bench::new(&(secret.clone() + &webhook("b", &other.url())));
+    bench.owe("a", "k", &opened());
+    for minute in 0..600 {
+        if minute == 300 {
+            bench.secret("absent", "there");
+        }
+        bench.deliver();
+        bench.clock.advance(TimeDelta::minutes(1));
+        assert_eq!(other.got().is_empty(), minute < 60, "minute {minute}");
+    }
+    assert_eq!(other.keys(), ["undeliverable:b:channel:a:0"]);
+    let note = other.got()[0].json()["note"].as_str().unwrap().to_owned();
+    assert!(
+        note.starts_with("channel a has taken nothing for 1 h ") && note.contains("cannot read the secret"),
+        "{note}"
+    );
+    // It works, and fails once more.
+    let willing = Receiver::willing();
+    bench.configure(&(webhook("a", &willing.url()) + &webhook("b", &other.url())));
+    bench.clock.advance(TimeDelta::hours(1));
+    assert_eq!(bench.deliver().0.delivered, 1);
+    bench.configure(&(secret + &webhook("b", &other.url())));
+    bench.owe("a", "k2", &opened());
+    for _ in 0..200 {
+        bench.deliver();
+        bench.clock.advance(TimeDelta::minutes(1));
+    }
+    assert_eq!(other.keys().len(), 2);
+}
+
+#[test]
+fn where_nothing_works_no_channel_tells_of_another() {
+    let url = format!("http://127.0.0.1:{}", refusing_port());
+    let bench = Bench::new(&(webhook("a", &url) + &webhook("b", &url)));
+    bench.owe("a", "ka", &opened());
+    bench.owe("b", "kb", &opened());
+    for _ in 0..10 {
+        bench.deliver();
+        bench.clock.advance(TimeDelta::hours(1));
+    }
+    assert_eq!(bench.rows().len(), 2);
+}
+
+#[test]
+fn a_reminder_takes_the_place_of_one_that_is_still_owed() {
+    let receiver =
+        Receiver::start(|number, got| if number == 0 { Answer::status(503) } else { Answer::yes(&got.path) });
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    let reminder =
+        |ids: &[i64]| message(Kind::Reminder, ids.iter().map(|&id| incident(id, "probe api")).collect());
+    bench.owe("a", "opened", &opened());
+    for (key, ids) in [("r1", &[7][..]), ("other", &[9]), ("r2", &[7]), ("r3", &[7, 8])] {
+        bench.owe("a", key, &reminder(ids));
+    }
+    bench.deliver();
+    bench.clock.advance(TimeDelta::hours(1));
+    let delivered = bench.deliver().0;
+    assert_eq!(receiver.keys(), ["opened", "opened", "other", "r3"]);
+    assert_eq!(bench.states(), ["delivered", "replaced", "delivered", "replaced", "delivered"]);
+    assert_eq!(delivered.facts.samples[0].value.to_bits(), 0f64.to_bits());
+}

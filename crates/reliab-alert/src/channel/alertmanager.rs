@@ -39,13 +39,16 @@ struct Alert {
     ends_at: DateTime<Utc>,
 }
 
+/// User and password as HTTP sends them (RFC 7617): as secret as the password itself.
+pub(super) fn basic(config: &Config, password: &Secret) -> Secret {
+    let user = config.user.as_deref().unwrap_or_default();
+    Secret::new(STANDARD.encode(format!("{user}:{}", password.expose())))
+}
+
 impl Alertmanager {
-    pub(super) fn new(config: &Config, token: Option<Secret>, password: Option<Secret>) -> Self {
+    pub(super) fn new(config: &Config, token: Option<Secret>, basic: Option<Secret>) -> Self {
         let bearer = token.map(|token| format!("Bearer {}", token.expose()));
-        let basic = password.map(|password| {
-            let user = config.user.as_deref().unwrap_or_default();
-            format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose())))
-        });
+        let basic = basic.map(|basic| format!("Basic {}", basic.expose()));
         Self {
             url: Secret::new(format!("{}/api/v2/alerts", base(&config.url))),
             labels: config.labels.clone(),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
@@ -150,6 +152,12 @@ impl Email {
         let body = out.lines().join("\r\n") + "\r\n";
         builder.body(body).map_err(|error| SendError::new(Class::Message, text::chain(&error)))
     }
+}
+
+/// The password as the mechanisms PLAIN (RFC 4616) and LOGIN send it: what a server may show in its answers.
+pub(super) fn shown_as(smtp: &Smtp, password: &Secret) -> [Secret; 2] {
+    let (user, password) = (smtp.user.as_deref().unwrap_or_default(), password.expose());
+    [format!("\0{user}\0{password}"), password.to_owned()].map(|text| Secret::new(STANDARD.encode(text)))
 }
 
 fn parameters(smtp: &Smtp) -> Result<Option<TlsParameters>, SendError> {

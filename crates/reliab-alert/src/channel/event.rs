@@ -44,7 +44,15 @@ pub(super) fn events(out: &Outgoing<'_>) -> Vec<Event> {
             let both = |one| [Action::Trigger, Action::Resolve].map(|action| Event::of(one, out, action));
             message.incidents.iter().flat_map(both).collect()
         }
-        Kind::Undeliverable => vec![Event::whole(out, Action::Trigger, message.level())],
+        Kind::Undeliverable => {
+            let whole = |action| Event::whole(out, action, message.level());
+            // Nothing else ends it, so only what is open may stay open there, until somebody has seen to it.
+            if message.is_over() {
+                [Action::Trigger, Action::Resolve].map(whole).into()
+            } else {
+                vec![whole(Action::Trigger)]
+            }
+        }
         Kind::Test => {
             [Action::Trigger, Action::Resolve].map(|action| Event::whole(out, action, Level::Ok)).into()
         }

@@ -81,16 +81,8 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Sends the requests in order and gives the last answer; stops at the first that fails.
-pub(super) async fn send_all(client: &Client, requests: &[Request]) -> Result<String, SendError> {
-    let mut last = String::new();
-    for request in requests {
-        last = send(client, request).await?;
-    }
-    Ok(last)
-}
-
-async fn send(client: &Client, request: &Request) -> Result<String, SendError> {
+/// Sends a request and gives the answer.
+pub(super) async fn send(client: &Client, request: &Request) -> Result<String, SendError> {
     let url = Url::parse(request.url.expose());
     let url = url.map_err(|error| SendError::passing(format!("its URL is not one: {error}")))?;
     let client = if is_loopback(&url) { &client.near } else { &client.far };

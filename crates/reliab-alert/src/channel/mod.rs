@@ -24,9 +24,11 @@ use reliab_common::config;
 use reliab_common::paths::Env;
 use reliab_common::secret::{Secret, SecretSource};
 use reliab_common::ui::Ui;
+use reliab_common::units;
 use thiserror::Error;
 
 use crate::message::Message;
+use crate::outbox::Progress;
 
 /// A message on its way to a channel.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,24 @@ pub enum Class {
     Message,
     /// The channel takes nothing as it is configured: its key, its address or its user is wrong.
     Channel,
+    /// There is no such channel.
+    Absent,
+}
+
+/// How an attempt goes on: from where, and how long one request of it may take.
+#[derive(Debug)]
+pub struct Pace {
+    /// How long one request may take.
+    pub each: Duration,
+    /// What was sent; kept here, as an attempt may be cut off.
+    pub progress: RefCell<Progress>,
+}
+
+impl Pace {
+    /// An attempt that goes on where an earlier one ended.
+    pub fn after(progress: Progress, each: Duration) -> Self {
+        Self { each, progress: RefCell::new(progress) }
+    }
 }
 
 /// A message was not taken; the text is free of secrets.
@@ -72,6 +92,11 @@ pub struct SendError {
 impl SendError {
     fn new(class: Class, text: impl Into<String>) -> Self {
         Self { class, text: text.into(), retry_after: None }
+    }
+
+    /// No answer came in time.
+    pub fn late(limit: Duration) -> Self {
+        Self::passing(format!("no answer within {}", units::duration(limit)))
     }
 
     /// A failure that may pass.
@@ -135,16 +160,62 @@ impl Channel {
         self.timeout
     }
 
+    /// Whether a message takes a request for each of its incidents.
+    pub fn sends_many(&self) -> bool {
+        matches!(self.kind, Kind::Http(_, Service::PagerDuty(_) | Service::Opsgenie(_)))
+    }
+
     /// Sends a message and gives what the other side said to it.
-    pub async fn send(&self, out: &Outgoing<'_>, ui: &RefCell<&mut Ui>) -> Result<String, SendError> {
+    pub async fn send(
+        &self,
+        out: &Outgoing<'_>,
+        pace: &Pace,
+        ui: &RefCell<&mut Ui>,
+    ) -> Result<String, SendError> {
         let result = match &self.kind {
-            Kind::Http(client, service) => http::send_all(client, &service.requests(out)?).await,
+            Kind::Http(client, service) => self.send_all(client, &service.requests(out)?, pace).await,
             Kind::Email(email) => email.send(out).await,
             Kind::Command(command) => command.send(out).await,
             Kind::Console(console) => console.send(out, &mut ui.borrow_mut()),
         };
-        let clean = |text: String| text::one_line(&text::redacted(&text, &self.secrets), text::EXCERPT);
+        let clean = |text: String| self.clean(&text);
         result.map(clean).map_err(|error| SendError { text: clean(error.text), ..error })
+    }
+
+    /// Sends the requests that are left and gives the last answer; one that is refused for good holds up no other.
+    async fn send_all(
+        &self,
+        client: &http::Client,
+        requests: &[http::Request],
+        pace: &Pace,
+    ) -> Result<String, SendError> {
+        let (mut last, sent) = (String::new(), pace.progress.borrow().sent);
+        for request in requests.iter().skip(sent) {
+            let late = || Err(SendError::late(pace.each));
+            let answer = tokio::time::timeout(pace.each, http::send(client, request)).await;
+            let mut progress = pace.progress.borrow_mut();
+            match answer.unwrap_or_else(|_| late()) {
+                Ok(said) => last = said,
+                Err(error) if error.class == Class::Message && requests.len() > 1 => {
+                    if progress.refused == 0 {
+                        progress.error = self.clean(&error.text);
+                    }
+                    progress.refused += 1;
+                }
+                Err(error) => return Err(error),
+            }
+            progress.sent += 1;
+        }
+        let Progress { refused, error, .. } = &*pace.progress.borrow();
+        if *refused == 0 {
+            return Ok(last);
+        }
+        let text = format!("{refused} of {} events were refused, the first: {error}", requests.len());
+        Err(SendError::new(Class::Message, text))
+    }
+
+    fn clean(&self, text: &str) -> String {
+        text::one_line(&text::redacted(text, &self.secrets), text::EXCERPT)
     }
 }
 
@@ -159,6 +230,11 @@ impl Keys<'_> {
         let secret = source.read(self.env).map_err(|error| SendError::passing(text::chain(&error)))?;
         self.secrets.push(secret.clone());
         Ok(secret)
+    }
+
+    /// Remembers other forms of a secret, which no text may show either.
+    fn hide(&mut self, forms: impl IntoIterator<Item = Secret>) {
+        self.secrets.extend(forms);
     }
 
     fn read_some(&mut self, source: Option<&SecretSource>) -> Result<Option<Secret>, SendError> {
@@ -179,6 +255,7 @@ fn open(config: &config::Channel, keys: &mut Keys<'_>) -> Result<(Kind, Option<D
     let service = match config {
         C::Email(email) => {
             let password = keys.read_some(email.smtp.password.as_ref())?;
+            keys.hide(password.iter().flat_map(|password| email::shown_as(&email.smtp, password)));
             return Ok((Kind::Email(Box::new(email::Email::new(email, password)?)), None));
         }
         C::Command(command) => {
@@ -190,6 +267,7 @@ fn open(config: &config::Channel, keys: &mut Keys<'_>) -> Result<(Kind, Option<D
             let url = keys.read_maybe(&hook.url)?;
             let (secret, token) =
                 (keys.read_some(hook.secret.as_ref())?, keys.read_some(hook.token.as_ref())?);
+            let url = if token.is_some() || hook.url.secret().is_some() { safe_url(url)? } else { url };
             Service::Webhook(webhook::Webhook { url, secret, token })
         }
         C::Slack(hook) => Service::Slack(slack::Slack { url: safe_url(keys.read(&hook.url)?)? }),
@@ -206,13 +284,21 @@ fn open(config: &config::Channel, keys: &mut Keys<'_>) -> Result<(Kind, Option<D
         C::Ntfy(ntfy) => {
             ca = ntfy.ca.as_deref();
             let (topic, token) = (keys.read_maybe(&ntfy.topic)?, keys.read_some(ntfy.token.as_ref())?);
+            if token.is_some() || ntfy.topic.secret().is_some() {
+                safe_url(Secret::new(ntfy.url.as_str()))?;
+            }
             Service::Ntfy(ntfy::Ntfy { url: base(&ntfy.url).to_owned(), topic, token })
         }
         C::Alertmanager(manager) => {
             ca = manager.ca.as_deref();
             let token = keys.read_some(manager.token.as_ref())?;
             let password = keys.read_some(manager.password.as_ref())?;
-            Service::Alertmanager(alertmanager::Alertmanager::new(manager, token, password))
+            let basic = password.map(|password| alertmanager::basic(manager, &password));
+            keys.hide(basic.clone());
+            if token.is_some() || basic.is_some() {
+                safe_url(Secret::new(manager.url.as_str()))?;
+            }
+            Service::Alertmanager(alertmanager::Alertmanager::new(manager, token, basic))
         }
         C::Opsgenie(opsgenie) => {
             let key = keys.read(&opsgenie.api_key)?;

@@ -1,14 +1,16 @@
 //! Delivery: what is owed goes out, each channel in its own order, all channels at once.
 
+mod ending;
 mod report;
 mod turn;
+mod unusable;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use futures_util::future::join_all;
 use reliab_common::clock::Clock;
 use reliab_common::config::Channels;
@@ -89,12 +91,19 @@ pub struct Delivered {
 }
 
 /// Delivers what is owed by the state of a job, unless another process is doing that.
+///
+/// Where the state cannot be used, all channels are told that instead.
 pub fn run(job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Delivered> {
+    let absent = || anyhow!("cannot deliver: the outbox is in the state file, which cannot be used");
+    let result = job.recorder.state().map_or_else(|| Err(absent()), |state| run_with(state, job, ui));
+    if result.is_err() {
+        unusable::tell(job.session, ui)?;
+    }
+    result
+}
+
+fn run_with(state: &State, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Delivered> {
     let session = job.session;
-    let state = job
-        .recorder
-        .state()
-        .context("cannot deliver: the outbox is in the state file, which cannot be used")?;
     let deliverer = Deliverer {
         state,
         channels: &session.config.channel,

@@ -10,12 +10,14 @@ use reliab_common::failure::plain;
 use reliab_common::state::StateError;
 
 use super::Run;
-use crate::channel::{Channel, Class, Outgoing, SendError};
-use crate::outbox::{Ended, Owed, wait};
+use crate::channel::{Channel, Class, Outgoing, Pace, SendError};
+use crate::outbox::{Ended, LONGEST_WAIT, Owed};
 use crate::rule::CONSOLE;
 
 /// How much longer than its attempt nobody else begins one with the same message.
 const MARGIN: TimeDelta = TimeDelta::seconds(5);
+/// No clock that is right differs more from another.
+const ASTRAY: TimeDelta = TimeDelta::minutes(5);
 /// A file whose time tells when messages were last sent that could not be written down.
 const UNRECORDED: &str = "deliver.unrecorded";
 /// So long none of them is sent again.
@@ -42,6 +44,8 @@ enum Next {
 impl Run<'_> {
     /// Sends what a channel is owed, in order.
     pub(super) async fn turn(&self, name: &str) -> anyhow::Result<Turn> {
+        // A state that cannot be written costs a needless reminder; what is owed goes out all the same.
+        let _ = self.outbox.replace_reminders(name, self.deliverer.clock.now());
         let mut channel = None;
         let mut after = 0;
         while !self.is_over() {
@@ -57,14 +61,20 @@ impl Run<'_> {
                 Next::Leave => break,
             }
         }
+        if let Err(error) = self.report_waiting(name) {
+            self.ui
+                .borrow_mut()
+                .warn(format_args!("channel {name}: what waits is not told elsewhere: {error:#}"));
+        }
         Ok(Turn::Left)
     }
 
     /// Waits until a message is due, if that is soon.
     async fn wait_for(&self, head: &Owed) -> bool {
         let clock = self.deliverer.clock;
+        let now = clock.now();
         // What is due already has a wait below zero, which is none.
-        let Ok(wait) = (head.due - clock.now()).to_std() else { return true };
+        let Ok(wait) = (due(head, now) - now).to_std() else { return true };
         if wait.is_zero() {
             return true;
         }
@@ -81,9 +91,7 @@ impl Run<'_> {
         let deliverer = self.deliverer;
         let now = deliverer.clock.now();
         let opened = self.open(head, channel);
-        let limit =
-            opened.as_ref().ok().and_then(|channel| channel.timeout()).unwrap_or(deliverer.limits.attempt);
-        let limit = limit.min(self.time_left(deliverer.limits.run));
+        let Some((each, limit)) = self.limits(opened.as_ref().ok().copied()) else { return Ok(Next::Leave) };
         let attempt = match self.outbox.begin(head, now, lease(now, limit)) {
             Ok(Some(attempt)) => Some(attempt),
             Ok(None) => return Ok(Next::Leave),
@@ -93,14 +101,27 @@ impl Run<'_> {
             }
             Err(error) => return Err(error).context("cannot write down that a message is being sent"),
         };
+        let pace = Pace::after(head.progress.clone(), each);
         let result = match opened {
-            Ok(channel) => self.send(head, channel, limit).await,
+            Ok(channel) => self.send(head, channel, &pace, limit).await,
             Err(error) => Err(error),
         };
         (deliverer.reached)(crate::outbox::Point::Sent);
-        let ended = self.judge(head, result)?;
-        self.tell(head, &ended);
+        let (ended, by) = self.judge(head, result, pace.progress.into_inner())?;
+        self.tell(head, &ended, by.as_deref());
         Ok(self.write_down(head, attempt, &ended))
+    }
+
+    /// How long one request may take, and all of the attempt; none where a program would be cut off before its time.
+    fn limits(&self, channel: Option<&Channel>) -> Option<(Duration, Duration)> {
+        let limits = self.deliverer.limits;
+        let left = self.time_left(limits.run);
+        let own = channel.and_then(Channel::timeout);
+        if own.is_some_and(|own| own < limits.run && own > left) {
+            return None;
+        }
+        let each = own.unwrap_or(limits.attempt).min(left);
+        Some((each, if channel.is_some_and(Channel::sends_many) { left } else { each }))
     }
 
     /// Makes the channel ready, once.
@@ -112,13 +133,19 @@ impl Run<'_> {
             let console = (head.channel == CONSOLE).then_some(&console);
             let config = self.deliverer.channels.get(&head.channel).or(console);
             let config =
-                config.ok_or_else(|| lasting(Class::Channel, "no channel of this name is configured"))?;
+                config.ok_or_else(|| lasting(Class::Absent, "no channel of this name is configured"))?;
             *channel = Some(Channel::open(config, self.deliverer.env)?);
         }
         channel.as_ref().ok_or_else(|| SendError::passing("it is not ready"))
     }
 
-    async fn send(&self, head: &Owed, channel: &Channel, limit: Duration) -> Result<String, SendError> {
+    async fn send(
+        &self,
+        head: &Owed,
+        channel: &Channel,
+        pace: &Pace,
+        limit: Duration,
+    ) -> Result<String, SendError> {
         let unreadable = |error: &String| SendError {
             class: Class::Message,
             text: format!("the message in the outbox cannot be read: {error}"),
@@ -126,27 +153,8 @@ impl Run<'_> {
         };
         let message = head.message.as_ref().map_err(unreadable)?;
         let out = Outgoing { key: &head.key, message, now: self.deliverer.clock.now() };
-        let late =
-            || SendError::passing(format!("no answer within {}", reliab_common::units::duration(limit)));
-        tokio::time::timeout(limit, channel.send(&out, &self.ui)).await.unwrap_or_else(|_| Err(late()))
-    }
-
-    /// What is to be done about an attempt that ended so.
-    fn judge(&self, head: &Owed, result: Result<String, SendError>) -> anyhow::Result<Ended> {
-        let error = match result {
-            Ok(receipt) => return Ok(Ended::Delivered { receipt }),
-            Err(error) => error,
-        };
-        if error.class != Class::Passing {
-            let report = self.report(head, &error)?;
-            // What is wrong with the channel can be mended; with nobody to tell of it, the message waits for that.
-            if report.is_some() || error.class == Class::Message {
-                return Ok(Ended::Refused { error: error.text, report });
-            }
-        }
-        let wait = wait(self.deliverer.seed, head.id, head.attempts + 1, error.retry_after);
-        let due = self.deliverer.clock.now() + TimeDelta::from_std(wait).unwrap_or(MARGIN);
-        Ok(Ended::Passing { error: error.text, due })
+        let sent = tokio::time::timeout(limit, channel.send(&out, pace, &self.ui)).await;
+        sent.unwrap_or_else(|_| Err(SendError::late(limit)))
     }
 
     fn write_down(&self, head: &Owed, attempt: Option<i64>, ended: &Ended) -> Next {
@@ -189,30 +197,6 @@ impl Run<'_> {
         })
     }
 
-    fn tell(&self, head: &Owed, ended: &Ended) {
-        let (key, channel) = (&head.key, &head.channel);
-        match ended {
-            Ended::Delivered { .. } => {}
-            Ended::Passing { error, .. } => {
-                self.ui
-                    .borrow_mut()
-                    .warn(format_args!("channel {channel}: {error}; it is tried again (message {key})"));
-            }
-            Ended::Refused { error, report: Some(report) } => {
-                let by = &report.channel;
-                let text =
-                    format_args!("channel {channel}: {error}; this is told by channel {by} (message {key})");
-                self.ui.borrow_mut().warn(text);
-            }
-            Ended::Refused { error, report: None } => {
-                let text = format_args!(
-                    "channel {channel}: {error}; there is no other channel to tell of it (message {key})"
-                );
-                self.ui.borrow_mut().error(text);
-            }
-        }
-    }
-
     fn warn(&self, head: &Owed, consequence: &str, error: &StateError) {
         let mut text = format!("message {} is {consequence}: {}", head.key, plain(error));
         if let Some(cause) = std::error::Error::source(error) {
@@ -221,6 +205,14 @@ impl Run<'_> {
         }
         self.ui.borrow_mut().warn(text);
     }
+}
+
+/// When a message is due: what a clock that was ahead has put off is due now.
+fn due(head: &Owed, now: DateTime<Utc>) -> DateTime<Utc> {
+    let latest = now + TimeDelta::from_std(LONGEST_WAIT).unwrap_or(ASTRAY) + ASTRAY;
+    // After an attempt `due` is not before that, so only a message that was never tried goes by when it was owed.
+    let untried = head.attempts == 0 && head.owed > now + ASTRAY;
+    if head.due > latest || untried { now } else { head.due }
 }
 
 fn lease(now: DateTime<Utc>, limit: Duration) -> DateTime<Utc> {

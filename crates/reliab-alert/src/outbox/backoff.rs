@@ -16,6 +16,11 @@ pub fn wait(seed: u64, id: i64, attempt: u32, asked: Option<Duration>) -> Durati
     spread.max(asked.unwrap_or_default()).clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
+/// The longest wait, for what waits until somebody mends a configuration.
+pub fn last_wait(seed: u64, id: i64) -> Duration {
+    wait(seed, id, u32::MAX, None)
+}
+
 /// A number from 0 to 1 that differs for every attempt and is the same for the same seed.
 fn fraction(seed: u64, id: i64, attempt: u32) -> f64 {
     let mut hasher = DefaultHasher::new();

@@ -5,27 +5,23 @@
 //! attempt sends it with the same key.
 
 mod backoff;
+mod failing;
+mod health;
+mod progress;
+mod reminder;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use reliab_common::exit::Level;
-use reliab_common::fact::{CheckResult, Facts, Sample};
 use reliab_common::state::{State, StateError, nanos, time};
-use reliab_common::units;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::{Map, json};
 
 use crate::message::Message;
 
-pub use backoff::{LONGEST_WAIT, wait};
+pub use backoff::{LONGEST_WAIT, last_wait, wait};
+pub use failing::Failing;
+pub use progress::Progress;
 
 /// How long messages that are no longer owed are kept.
 const KEPT: TimeDelta = TimeDelta::days(400);
-/// From this age of the oldest message the outbox is no longer healthy.
-const SLOW: TimeDelta = TimeDelta::minutes(10);
-/// And from this age it is stuck.
-const STUCK: TimeDelta = TimeDelta::hours(1);
-/// For so long a message that was refused, and that no other channel reports, is told by the check.
-const REFUSED_SHOWN: TimeDelta = TimeDelta::days(1);
 
 /// A message that is owed.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +40,10 @@ pub struct Owed {
     pub due: DateTime<Utc>,
     /// How many attempts were begun.
     pub attempts: u32,
+    /// How far the attempts came.
+    pub progress: Progress,
+    /// Why the last of them failed.
+    pub error: Option<String>,
 }
 
 /// How an attempt ended.
@@ -60,6 +60,10 @@ pub enum Ended {
         error: String,
         /// Not before this time.
         due: DateTime<Utc>,
+        /// How far it came.
+        progress: Progress,
+        /// The message that tells of it by another channel.
+        report: Option<Report>,
     },
     /// It is not tried again.
     Refused {
@@ -70,7 +74,7 @@ pub enum Ended {
     },
 }
 
-/// A message about one that was refused.
+/// A message about one that was not taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The channel that is to deliver it.
@@ -123,8 +127,9 @@ impl Point {
         [Self::Begin, Self::BeginWritten, Self::Begun, Self::Sent, Self::EndWritten, Self::Ended];
 }
 
-const OWED: &str =
-    "SELECT id, channel, key, message, owed, due, attempts FROM notification WHERE state = 'owed'";
+const OWED: &str = "SELECT id, channel, key, message, owed, due, attempts, error,
+    CASE WHEN json_valid(message) THEN json_extract(message, '$.progress') END
+    FROM notification WHERE state = 'owed'";
 
 impl<'a> Outbox<'a> {
     /// The outbox in `state`, which tells `reached` of every point that it passes.
@@ -192,10 +197,15 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
-    /// The channel of the message with this key.
-    pub fn channel_of(&self, key: &str) -> Result<Option<String>, StateError> {
-        let sql = "SELECT channel FROM notification WHERE key = ?1";
-        self.state.with(|db| db.query_row(sql, [key], |row| row.get(0)).optional())
+    /// The number and the channel of the message with this key.
+    pub fn known(&self, key: &str) -> Result<Option<(i64, String)>, StateError> {
+        let sql = "SELECT id, channel FROM notification WHERE key = ?1";
+        self.state.with(|db| db.query_row(sql, [key], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+    }
+
+    /// Owes a report about the message with the number `about`.
+    pub fn owe(&self, about: i64, report: &Report, now: DateTime<Utc>) -> Result<(), StateError> {
+        self.state.write(|db| store_report(db, about, report, now))
     }
 
     /// Drops messages that ended long ago.
@@ -213,67 +223,6 @@ impl<'a> Outbox<'a> {
             db.execute("DELETE FROM notification WHERE state != 'owed' AND ended < ?1", [old]).map(drop)
         })
     }
-
-    /// The length of the queue and the age of its oldest message, as facts for rules and status.
-    pub fn facts(&self, now: DateTime<Utc>) -> Result<Facts, StateError> {
-        let queues = self.queues()?;
-        let refused = self.refused_unreported(now - REFUSED_SHOWN)?;
-        let length: u32 = queues.iter().map(|queue| queue.length).sum();
-        let oldest =
-            queues.iter().map(|queue| now - queue.oldest).max().unwrap_or_default().max(TimeDelta::zero());
-        let level = if oldest >= STUCK || refused > 0 {
-            Level::Critical
-        } else if oldest >= SLOW {
-            Level::Warning
-        } else {
-            Level::Ok
-        };
-        let check = CheckResult {
-            source: "alert".into(),
-            target: "outbox".into(),
-            at: now,
-            level,
-            summary: summary(length, oldest, refused),
-            detail: detail(&queues, now, refused),
-        };
-        let sample = |figure: &str, unit, value| {
-            let (source, target, figure) = ("alert".into(), "outbox".into(), figure.into());
-            Sample { source, target, figure, unit, at: now, value }
-        };
-        let samples = vec![
-            sample("queue", "1", f64::from(length)),
-            sample("oldest_seconds", "s", oldest.to_std().unwrap_or_default().as_secs_f64()),
-        ];
-        Ok(Facts { checks: vec![check], samples })
-    }
-
-    fn queues(&self) -> Result<Vec<Queue>, StateError> {
-        // Beside a single min() SQLite gives the other columns of the row that has it.
-        let sql = "SELECT channel, count(*), min(owed), error FROM notification
-                   WHERE state = 'owed' GROUP BY channel ORDER BY channel";
-        self.state.with(|db| db.prepare(sql)?.query_map([], queue)?.collect())
-    }
-
-    /// How many messages were refused since then of which no other channel tells.
-    fn refused_unreported(&self, since: DateTime<Utc>) -> Result<u32, StateError> {
-        let sql = "SELECT count(*) FROM notification AS n
-                   WHERE state = 'refused' AND kind NOT IN ('test', 'undeliverable') AND ended >= ?1
-                   AND NOT EXISTS (SELECT 1 FROM notification AS report WHERE report.state != 'refused'
-                       AND report.key = 'undeliverable:' || report.channel || ':' || n.key)";
-        self.state.with(|db| db.query_row(sql, [nanos(since)], |row| row.get(0)))
-    }
-}
-
-/// What a channel is owed.
-struct Queue {
-    channel: String,
-    length: u32,
-    oldest: DateTime<Utc>,
-    error: Option<String>,
-}
-
-fn queue(row: &Row<'_>) -> rusqlite::Result<Queue> {
-    Ok(Queue { channel: row.get(0)?, length: row.get(1)?, oldest: time(row.get(2)?), error: row.get(3)? })
 }
 
 fn owed(row: &Row<'_>) -> rusqlite::Result<Owed> {
@@ -286,6 +235,8 @@ fn owed(row: &Row<'_>) -> rusqlite::Result<Owed> {
         owed: time(row.get(4)?),
         due: time(row.get(5)?),
         attempts: row.get(6)?,
+        error: row.get(7)?,
+        progress: Progress::of(row.get::<_, Option<String>>(8)?.as_deref()),
     })
 }
 
@@ -307,12 +258,14 @@ fn store_end(
     )?;
     match ended {
         Ended::Delivered { .. } => finish(db, owed.id, "delivered", now, None),
-        Ended::Passing { error, due } => db
-            .execute(
+        Ended::Passing { error, due, progress, report } => {
+            db.execute(
                 "UPDATE notification SET due = ?2, error = ?3 WHERE id = ?1",
                 params![owed.id, nanos(*due), error],
-            )
-            .map(drop),
+            )?;
+            progress.store(db, owed.id)?;
+            report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now))
+        }
         Ended::Refused { error, report } => {
             finish(db, owed.id, "refused", now, Some(error))?;
             report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now))
@@ -351,27 +304,4 @@ fn store_report(db: &Connection, about: i64, report: &Report, now: DateTime<Utc>
         [db.last_insert_rowid(), about],
     )
     .map(drop)
-}
-
-fn summary(length: u32, oldest: TimeDelta, refused: u32) -> String {
-    let mut parts = Vec::new();
-    if length > 0 {
-        let messages = if length == 1 { "message" } else { "messages" };
-        let age = units::duration(oldest.to_std().unwrap_or_default());
-        parts.push(format!("{length} {messages} owed, the oldest for {age}"));
-    }
-    if refused > 0 {
-        let messages = if refused == 1 { "message" } else { "messages" };
-        parts.push(format!("{refused} {messages} refused that no other channel tells of"));
-    }
-    if parts.is_empty() { "nothing owed".into() } else { parts.join(", ") }
-}
-
-fn detail(queues: &[Queue], now: DateTime<Utc>, refused: u32) -> serde_json::Value {
-    let of = |queue: &Queue| {
-        let oldest = (now - queue.oldest).to_std().unwrap_or_default().as_secs_f64();
-        json!({ "queue": queue.length, "oldest_seconds": oldest, "error": queue.error })
-    };
-    let channels: Map<_, _> = queues.iter().map(|queue| (queue.channel.clone(), of(queue))).collect();
-    json!({ "channels": channels, "refused": refused })
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::values::optional_duration;
 use crate::secret::SecretSource;
@@ -15,9 +16,13 @@ use crate::secret::SecretSource;
 /// The section `[channel]`: channels by name, as in `[channel.ops]`.
 pub type Channels = BTreeMap<String, Channel>;
 
+/// No program may take longer, as all of a run of deliveries takes 50 s.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(45);
+
 /// A place that alerts are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(
+    remote = "Self",
     tag = "type",
     rename_all = "lowercase",
     expecting = "a channel with its type, such as [channel.ops] with type = \"email\""
@@ -47,7 +52,31 @@ pub enum Channel {
     Console(Console),
 }
 
+impl<'de> Deserialize<'de> for Channel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The derived one, which knows nothing of keys that belong together.
+        let channel = Self::deserialize(deserializer)?;
+        channel.check().map_err(D::Error::custom)?;
+        Ok(channel)
+    }
+}
+
 impl Channel {
+    /// Whether its keys belong together, and no secret goes to another machine in clear text.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Email(email) => email.smtp.check(),
+            Self::Webhook(hook) => match &hook.url {
+                MaybeSecret::Plain(url) if hook.token.is_some() => encrypted(url),
+                _ => Ok(()),
+            },
+            Self::Ntfy(ntfy) if ntfy.token.is_some() || ntfy.topic.secret().is_some() => encrypted(&ntfy.url),
+            Self::Alertmanager(manager) => manager.check(),
+            Self::Command(command) => command.check(),
+            _ => Ok(()),
+        }
+    }
+
     /// The name of its type, as the configuration has it.
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -128,6 +157,18 @@ pub enum SmtpTls {
 }
 
 impl Smtp {
+    fn check(&self) -> Result<(), String> {
+        match (&self.user, &self.password) {
+            (Some(_), None) => {
+                Err("`user` without `password` does nothing: add it, or leave out both".into())
+            }
+            (None, Some(_)) => {
+                Err("`password` without `user` does nothing: add it, or leave out both".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(match self.tls {
@@ -218,6 +259,18 @@ pub struct Alertmanager {
     pub ca: Option<PathBuf>,
 }
 
+impl Alertmanager {
+    fn check(&self) -> Result<(), String> {
+        if self.user.is_some() != self.password.is_some() {
+            return Err("`user` and `password` go together: give both, or neither".into());
+        }
+        if self.token.is_some() && self.password.is_some() {
+            return Err("`token` and `password` are two ways to say who asks: give one".into());
+        }
+        if self.token.is_some() || self.password.is_some() { encrypted(&self.url) } else { Ok(()) }
+    }
+}
+
 /// An Opsgenie integration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -240,6 +293,19 @@ pub struct Command {
     pub timeout: Option<Duration>,
 }
 
+impl Command {
+    fn check(&self) -> Result<(), String> {
+        match self.timeout {
+            Some(timeout) if timeout.is_zero() => Err("`timeout` must be more than 0s".into()),
+            Some(timeout) if timeout > LONGEST_TIMEOUT => Err(format!(
+                "`timeout` can be {} s at most: a run of deliveries ends before the next one begins",
+                LONGEST_TIMEOUT.as_secs()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Standard error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -259,6 +325,24 @@ fn ntfy() -> String {
 
 fn opsgenie() -> String {
     "https://api.opsgenie.com".into()
+}
+
+/// Refuses a URL to which a secret would go in clear text, unless that is this machine.
+fn encrypted(url: &str) -> Result<(), String> {
+    let Some(rest) = url.get(..7).filter(|start| start.eq_ignore_ascii_case("http://")).map(|_| &url[7..])
+    else {
+        return Ok(());
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = match host.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    if host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback()) {
+        return Ok(());
+    }
+    Err(format!("a secret would go to {host} in clear text: its URL must begin with https://"))
 }
 
 /// A text that may be written down, or be a secret that is elsewhere.
@@ -400,5 +484,64 @@ mod tests {
             "[channel.a]\ntype = \"console\"\ncolour = true\n",
             "reliab.toml:1:1: unknown key `colour`, there are no fields",
         );
+    }
+
+    #[test]
+    fn keys_that_do_nothing_alone_are_refused() {
+        let check = |text: &str, expected: &str| {
+            let error = parse(&format!("[channel.a]\n{text}\n")).unwrap_err();
+            assert_eq!(error, format!("reliab.toml:1:1: {expected}"), "{text}");
+        };
+        let smtp = "type = \"email\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nsmtp = { host = \"h\", ";
+        let text = "`user` without `password` does nothing: add it, or leave out both";
+        check(&format!("{smtp}user = \"u\" }}"), text);
+        let text = "`password` without `user` does nothing: add it, or leave out both";
+        check(&format!("{smtp}password = {{ env = \"P\" }} }}"), text);
+        let manager = "type = \"alertmanager\"\nurl = \"https://am\"\n";
+        let text = "`user` and `password` go together: give both, or neither";
+        check(&format!("{manager}user = \"u\""), text);
+        check(&format!("{manager}password = {{ env = \"P\" }}"), text);
+        let both = "user = \"u\"\npassword = { env = \"P\" }\ntoken = { env = \"T\" }";
+        check(&format!("{manager}{both}"), "`token` and `password` are two ways to say who asks: give one");
+        let command = "type = \"command\"\ncommand = [\"page\"]\ntimeout = ";
+        check(&format!("{command}\"0s\""), "`timeout` must be more than 0s");
+        let text = "`timeout` can be 45 s at most: a run of deliveries ends before the next one begins";
+        check(&format!("{command}\"46s\""), text);
+        assert!(parse(&format!("[channel.a]\n{command}\"45s\"\n")).is_ok());
+    }
+
+    #[test]
+    fn a_secret_goes_to_other_machines_encrypted_only() {
+        let check = |url: &str, expected: Option<&str>| {
+            let expected = expected.map(|host| {
+                format!(
+                    "reliab.toml:1:1: a secret would go to {host} in clear text: its URL must begin with https://"
+                )
+            });
+            for text in [
+                "type = \"webhook\"\ntoken = { env = \"T\" }",
+                "type = \"ntfy\"\ntopic = \"t\"\ntoken = { env = \"T\" }",
+                "type = \"ntfy\"\ntopic = { env = \"T\" }",
+                "type = \"alertmanager\"\ntoken = { env = \"T\" }",
+                "type = \"alertmanager\"\nuser = \"u\"\npassword = { env = \"P\" }",
+            ] {
+                let found = parse(&format!("[channel.a]\n{text}\nurl = \"{url}\"\n")).err();
+                assert_eq!(found, expected, "{text} {url}");
+            }
+        };
+        check("http://example.org/x", Some("example.org"));
+        check("HTTP://192.0.2.1:9093", Some("192.0.2.1"));
+        check("http://localhost@example.org/", Some("example.org"));
+        check("http://localhost.example.org", Some("localhost.example.org"));
+        check("http://[2001:db8::1]:80/", Some("2001:db8::1"));
+        for url in ["https://example.org", "http://localhost:9093/x", "http://127.0.0.1", "http://[::1]:9093"]
+        {
+            check(url, None);
+        }
+        // Without a secret, anything goes.
+        for text in ["webhook", "alertmanager"] {
+            let text = format!("[channel.a]\ntype = \"{text}\"\nurl = \"http://example.org\"\n");
+            assert!(parse(&text).is_ok());
+        }
     }
 }

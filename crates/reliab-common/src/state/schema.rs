@@ -98,7 +98,7 @@ const INCIDENTS: &str = "
         message  TEXT NOT NULL,        -- JSON, the same for all kinds of channels
         owed     INTEGER NOT NULL,     -- since when
         due      INTEGER NOT NULL,     -- not before this time
-        state    TEXT NOT NULL,        -- owed, delivered, refused
+        state    TEXT NOT NULL,        -- owed, delivered, refused, replaced
         attempts INTEGER NOT NULL DEFAULT 0,
         ended    INTEGER,
         error    TEXT                  -- of the last attempt
