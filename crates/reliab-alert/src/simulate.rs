@@ -19,7 +19,8 @@ use crate::evaluate::{Input, Memory, Notification, World, evaluate};
 use crate::history::{self, Fact};
 use crate::incident::Incident;
 use crate::open::{host, rules, state};
-use crate::rule::Rules;
+use crate::rule::condition::Condition;
+use crate::rule::{Rule, Rules, builtin};
 use crate::show::{View, between, counted, table, view};
 use crate::silence::{self, Quiet};
 
@@ -150,9 +151,13 @@ fn per_rule<'a>(rules: &'a Rules, simulated: &Simulated) -> Vec<PerRule<'a>> {
         names.into_iter().for_each(|name| counts.entry(name).or_default().1 += 1);
     }
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+    // Rules that hold beside those of the file are worth a line where they found something.
+    let beside = |rule: &Rule| rule.when == Condition::Configuration || builtin::stays(&rule.name);
+    let shown = |rule: &&Rule| !beside(rule) || counts.contains_key(rule.name.as_str());
     rules
         .rules
         .iter()
+        .filter(shown)
         .map(|rule| {
             let (incidents, messages) = count(&rule.name);
             PerRule { rule: &rule.name, incidents, messages }

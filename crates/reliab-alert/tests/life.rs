@@ -206,6 +206,7 @@ fn what_nobody_acknowledges_goes_to_further_channels_which_also_hear_of_its_end(
         escalate_after: Some(minutes(30)),
         escalate_to: vec!["pager".into()],
         remind: Some(minutes(0)),
+        builtin: Some(false),
         ..Alert::default()
     };
     let history = History::new(&config);
@@ -477,6 +478,29 @@ fn one_error_of_few_requests_burns_no_budget_and_five_are_told() {
     }
     let found = history.evaluate_minutes(71, 6 * 60);
     assert_eq!(found, [told(301, "WARNING slo checkout: 5 of 10 requests failed over 3 d 00 h")]);
+}
+
+#[test]
+fn a_mistake_in_one_rule_is_told_and_the_others_are_evaluated() {
+    let well = config(&["probe a is critical", "probe b is critical"]);
+    let mut broken = well.clone();
+    broken.rule[0].name = Some("a".into());
+    let mut history = History::new(&broken);
+    history.evaluate(start());
+    history.check(minute(1), "probe", "a", CRITICAL);
+    history.evaluate(minute(1));
+    broken.rule[0].when = "probe a critical".into();
+    history.rules = reliab_alert::rule::Rules::read(&broken);
+    history.check(minute(2), "probe", "b", CRITICAL);
+    let found = history.evaluate_minutes(2, 5);
+    let what = "rule `a`, at character 9: expected `is` or `older than`, found `critical`: see `reliab config check`";
+    // The one that cannot be read is neither over nor no longer watched.
+    let expected = [told(2, "CRITICAL 2 incidents opened: configuration, probe b")];
+    assert_eq!(found, expected);
+    assert_eq!(history.messages().pop().unwrap().1.incidents[0].summary, what);
+    broken.rule[0].when = "probe a is critical".into();
+    history.rules = reliab_alert::rule::Rules::read(&broken);
+    assert_eq!(history.evaluate_minutes(6, 9), [told(7, "resolved: configuration after 4 min 00 s")]);
 }
 
 #[test]

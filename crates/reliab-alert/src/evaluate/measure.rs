@@ -10,7 +10,7 @@ use super::burn;
 use crate::history;
 use crate::pattern::Pattern;
 use crate::rule::condition::{Condition, Figure, Measure, OUTBOX, Side};
-use crate::rule::{Rule, Slo};
+use crate::rule::{Rule, Rules};
 
 /// A service that told nothing for longer is gone, and hides no probe of its name.
 pub(super) const LATELY: TimeDelta = TimeDelta::days(1);
@@ -21,7 +21,7 @@ pub(super) type Found = (String, Finding);
 /// What a condition needs to be looked at.
 pub(super) struct Moment<'a> {
     pub(super) state: &'a State,
-    pub(super) slos: &'a [Slo],
+    pub(super) rules: &'a Rules,
     pub(super) now: DateTime<Utc>,
     /// When the rule was first evaluated: the age of what never was.
     pub(super) known_since: DateTime<Utc>,
@@ -35,14 +35,27 @@ impl Moment<'_> {
             Condition::Older { source, .. } if source == OUTBOX => self.outbox(rule).map(|found| vec![found]),
             Condition::Older { source, target, limit } => self.older(rule, source, target.as_ref(), *limit),
             Condition::Missing { name, limit } => self.missing(rule, name, *limit),
+            Condition::Configuration => Ok(vec![("configuration".to_owned(), self.configuration(rule))]),
             Condition::Figure(figure) => self.figure(rule, figure, held),
             Condition::Burn { slo } => self
+                .rules
                 .slos
                 .iter()
                 .filter(|known| slo.matches(&known.name))
                 .map(|known| Ok((format!("slo {}", known.name), burn::look(self.state, known, self.now)?)))
                 .collect(),
         }
+    }
+
+    /// The first problem in one line, and how many there are.
+    fn configuration(&self, rule: &Rule) -> Finding {
+        let Some(first) = self.rules.problems.first() else { return Finding::Good };
+        let text = first.text.lines().next().unwrap_or_default();
+        let more = match self.rules.problems.len() - 1 {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Finding::Bad(level(rule), format!("{text}{more}: see `reliab config check`"))
     }
 
     fn outbox(&self, rule: &Rule) -> Result<Found, StateError> {

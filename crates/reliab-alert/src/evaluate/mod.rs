@@ -280,7 +280,7 @@ fn ticks(
 /// Looks at what time decides of a rule.
 fn look(world: &mut World, input: &Input<'_>, rule: &Rule, now: DateTime<Utc>) -> Result<(), StateError> {
     let known_since = world.memory.rules.get(&rule.name).copied().unwrap_or(now);
-    let moment = Moment { state: input.state, slos: &input.rules.slos, now, known_since };
+    let moment = Moment { state: input.state, rules: input.rules, now, known_since };
     let found = moment.look(rule, &|subject| {
         let active = world.active(&rule.name, subject).map(|at| &world.incidents[at]);
         active.is_some_and(|incident| incident.life == Life::Open && incident.memory.holds)

@@ -27,6 +27,11 @@ pub fn rules(with_objectives: bool) -> Vec<Rule> {
     RULES.iter().chain(burn).map(|&(name, when, level)| Rule { level, ..rule(name, when) }).collect()
 }
 
+/// Whether it holds also beside rules of the file: without it nobody hears that alerts or timers themselves stand still.
+pub fn stays(name: &str) -> bool {
+    matches!(name, "overdue" | "outbox")
+}
+
 /// A rule with nothing but its name and condition.
 pub(crate) fn rule(name: &str, when: &str) -> Rule {
     Rule {

@@ -54,6 +54,8 @@ pub enum Condition {
         /// Which objectives.
         slo: Pattern,
     },
+    /// Something is wrong with the configuration; no text says so.
+    Configuration,
 }
 
 /// A measured figure beside a limit.

@@ -73,85 +73,184 @@ pub struct Rules {
     pub group: TimeDelta,
     /// How often an incident may come back before further changes are not told.
     pub flap_budget: u32,
+    /// What is wrong with the configuration.
+    pub problems: Vec<Problem>,
+}
+
+/// Something in the configuration that cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule it is about.
+    pub rule: Option<String>,
+    /// What and where, as a sentence.
+    pub text: String,
 }
 
 impl Rules {
     /// Reads what the configuration says on alerts; an error is a sentence that names the entry.
     pub fn of(config: &Config) -> Result<Self, String> {
-        let builtin = config.alert.builtin.unwrap_or(config.rule.is_empty());
-        let slos = config.slo.iter().map(slo).collect::<Vec<_>>();
-        let mut rules = Vec::new();
-        for rule in &config.rule {
-            rules.push(self::rule(rule, &config.alert, &usual_channels(config))?);
+        let rules = Self::read(config);
+        match rules.problems.into_iter().next() {
+            Some(problem) => Err(problem.text),
+            None => Ok(Self { problems: Vec::new(), ..rules }),
         }
-        for rule in builtin.then(|| builtin::rules(!slos.is_empty())).into_iter().flatten() {
-            rules.push(self::rule(&rule, &config.alert, &usual_channels(config))?);
+    }
+
+    /// Reads what can be read: a mistake in one entry is a problem, which the rule `configuration` tells, and stops none
+    /// of the others.
+    pub fn read(config: &Config) -> Self {
+        let mut problems = Vec::new();
+        let mut problem = |text| problems.push(Problem { rule: None, text });
+        let slos = slos(config, &mut problem);
+        let mut windows = Vec::new();
+        for entry in &config.maintenance {
+            match zone::window(entry) {
+                Ok(window) => windows.push(window),
+                Err(text) => problem(text),
+            }
         }
-        let windows = config.maintenance.iter().map(zone::window).collect::<Result<_, _>>()?;
         let group = config.alert.group.map_or(USUAL_GROUP, delta);
         let flap_budget = config.alert.flap_budget.unwrap_or(USUAL_FLAP_BUDGET).max(1);
-        let rules = Self { rules, slos, windows, group, flap_budget };
-        rules.check(config)?;
-        Ok(rules)
+        let mut rules = Self { rules: Vec::new(), slos, windows, group, flap_budget, problems };
+        config.rule.iter().for_each(|entry| rules.add(entry, config));
+        for entry in builtins(config, !rules.slos.is_empty()) {
+            rules.add(&entry, config);
+        }
+        rules.watch_configuration(config);
+        rules
+    }
+
+    /// Adds a rule, or the problem that it is.
+    fn add(&mut self, entry: &config::Rule, config: &Config) {
+        let name = name(entry);
+        let text = match rule(entry, &config.alert, &usual_channels(config)) {
+            Err(text) => text,
+            Ok(_) if self.named(&name).is_some() => {
+                format!("there are two rules of the name `{name}`: give each its own `name`")
+            }
+            Ok(rule) => match self.unmet(&rule) {
+                Some(text) => text,
+                None => return self.add_reachable(rule, config),
+            },
+        };
+        self.problems.push(Problem { rule: Some(name), text });
+    }
+
+    /// Why a rule says nothing.
+    fn unmet(&self, rule: &Rule) -> Option<String> {
+        let Condition::Burn { slo } = &rule.when else { return None };
+        let known = self.slos.iter().any(|known| slo.matches(&known.name));
+        let missing =
+            || format!("rule `{}` names no objective: add [[slo]] with name = \"{slo}\"", rule.name);
+        (!known).then(missing)
+    }
+
+    /// Adds a rule; what cannot be told as it says is told on the usual channels.
+    fn add_reachable(&mut self, mut rule: Rule, config: &Config) {
+        let is_known = |channel: &String| channel == CONSOLE || config.channel.contains_key(channel);
+        let name = rule.name.clone();
+        let mut problem = |text| self.problems.push(Problem { rule: Some(name.clone()), text });
+        for channel in rule.channels.iter().chain(&rule.escalate_to).filter(|&channel| !is_known(channel)) {
+            problem(format!(
+                "rule `{name}` tells the channel `{channel}`, which is not configured: add [channel.{channel}]"
+            ));
+        }
+        let silent = rule.channels.is_empty();
+        rule.channels.retain(is_known);
+        rule.escalate_to.retain(is_known);
+        let unreachable = silent && !rule.escalate_to.is_empty() && rule.escalate_after.is_none();
+        if unreachable {
+            problem(format!(
+                "rule `{name}` has no channels, and no `escalate_after` for `escalate_to`: add it"
+            ));
+        }
+        if rule.channels.is_empty() && (!silent || unreachable) {
+            rule.channels = known_channels(config);
+        }
+        self.rules.push(rule);
+    }
+
+    /// The rule that tells what is wrong with the others; it holds always.
+    fn watch_configuration(&mut self, config: &Config) {
+        if self.knows(CONFIGURATION) {
+            return;
+        }
+        let entry = builtin::rule(CONFIGURATION, "");
+        let channels = known_channels(config);
+        self.rules.push(settings(&entry, Condition::Configuration, &config.alert, &channels));
     }
 
     /// Whether there is a rule of this name, be it one that cannot be read.
     pub fn knows(&self, name: &str) -> bool {
         self.named(name).is_some()
+            || self.problems.iter().any(|problem| problem.rule.as_deref() == Some(name))
     }
 
     /// The rule with this name.
     pub fn named(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)
     }
+}
 
-    /// What single entries cannot know of each other.
-    fn check(&self, config: &Config) -> Result<(), String> {
-        for (number, rule) in self.rules.iter().enumerate() {
-            if self.rules[..number].iter().any(|other| other.name == rule.name) {
-                return Err(format!(
-                    "there are two rules of the name `{}`: give each its own `name`",
-                    rule.name
-                ));
-            }
-            for channel in rule.channels.iter().chain(&rule.escalate_to) {
-                if channel != CONSOLE && !config.channel.contains_key(channel) {
-                    return Err(format!(
-                        "rule `{}` tells the channel `{channel}`, which is not configured: add [channel.{channel}]",
-                        rule.name
-                    ));
-                }
-            }
-            let Condition::Burn { slo } = &rule.when else { continue };
-            if !self.slos.iter().any(|known| slo.matches(&known.name)) {
-                return Err(format!(
-                    "rule `{}` names no objective: add [[slo]] with name = \"{slo}\"",
-                    rule.name
-                ));
-            }
+/// The name of the rule that tells what is wrong with the others.
+const CONFIGURATION: &str = "configuration";
+
+/// The built-in rules that hold; one of the file with the same name takes the place of one.
+fn builtins(config: &Config, with_objectives: bool) -> Vec<config::Rule> {
+    let own: Vec<String> = config.rule.iter().map(name).collect();
+    let mut rules = builtin::rules(with_objectives);
+    rules.retain(|rule| {
+        let name = name(rule);
+        let holds = config.alert.builtin.unwrap_or(own.is_empty() || builtin::stays(&name));
+        holds && !own.contains(&name)
+    });
+    rules
+}
+
+fn slos(config: &Config, problem: &mut impl FnMut(String)) -> Vec<Slo> {
+    let mut slos: Vec<Slo> = Vec::new();
+    for entry in &config.slo {
+        if slos.iter().any(|other| other.name == entry.name) {
+            problem(format!("there are two objectives of the name `{}`", entry.name));
+        } else {
+            slos.push(slo(entry));
         }
-        for (number, slo) in self.slos.iter().enumerate() {
-            if self.slos[..number].iter().any(|other| other.name == slo.name) {
-                return Err(format!("there are two objectives of the name `{}`", slo.name));
-            }
-        }
-        Ok(())
     }
+    slos
+}
+
+/// The usual channels that are configured; all of them if none of those is.
+fn known_channels(config: &Config) -> Vec<String> {
+    let mut channels = usual_channels(config);
+    let silent = channels.is_empty();
+    channels.retain(|channel| channel == CONSOLE || config.channel.contains_key(channel));
+    if channels.is_empty() && !silent { all_channels(config) } else { channels }
 }
 
 fn usual_channels(config: &Config) -> Vec<String> {
     if let Some(channels) = &config.alert.channels {
         return channels.clone();
     }
+    all_channels(config)
+}
+
+fn all_channels(config: &Config) -> Vec<String> {
     let all: Vec<String> = config.channel.keys().cloned().collect();
     if all.is_empty() { vec![CONSOLE.to_owned()] } else { all }
 }
 
+fn name(rule: &config::Rule) -> String {
+    rule.name.clone().unwrap_or_else(|| rule.when.trim().to_owned())
+}
+
 fn rule(rule: &config::Rule, usual: &config::Alert, channels: &[String]) -> Result<Rule, String> {
-    let name = rule.name.clone().unwrap_or_else(|| rule.when.trim().to_owned());
-    let when = parse::parse(&rule.when).map_err(|error| format!("rule `{name}`, {error}"))?;
+    let when = parse::parse(&rule.when).map_err(|error| format!("rule `{}`, {error}", name(rule)))?;
+    Ok(settings(rule, when, usual, channels))
+}
+
+fn settings(rule: &config::Rule, when: Condition, usual: &config::Alert, channels: &[String]) -> Rule {
     let duration = |own: Option<_>, usual: Option<_>| own.or(usual).map(delta);
-    Ok(Rule {
+    Rule {
         when,
         channels: unique(rule.channels.as_deref().unwrap_or(channels)),
         level: rule.level,
@@ -161,8 +260,8 @@ fn rule(rule: &config::Rule, usual: &config::Alert, channels: &[String]) -> Resu
         escalate_after: duration(rule.escalate_after, usual.escalate_after),
         escalate_to: unique(rule.escalate_to.as_deref().unwrap_or(&usual.escalate_to)),
         min_events: rule.min_events.unwrap_or(USUAL_MIN_EVENTS),
-        name,
-    })
+        name: name(rule),
+    }
 }
 
 /// Each name once, in the order of the file.
@@ -205,12 +304,15 @@ mod tests {
     #[test]
     fn without_rules_the_built_in_ones_hold() {
         let own = config(&["probe api is critical"]);
-        assert_eq!(names(&own), ["probe api is critical"]);
+        assert_eq!(names(&own), ["probe api is critical", "overdue", "outbox", "configuration"]);
         assert!(names(&config(&[])).contains(&"disk".to_owned()));
         let both = Config { alert: Alert { builtin: Some(true), ..Alert::default() }, ..own };
         assert!(names(&both).len() > 3);
         let none = Alert { builtin: Some(false), ..Alert::default() };
-        assert!(names(&Config { alert: none, ..config(&[]) }).is_empty());
+        assert_eq!(names(&Config { alert: none, ..config(&[]) }), ["configuration"]);
+        let mut named = config(&["outbox older than 1h"]);
+        named.rule[0].name = Some("outbox".into());
+        assert_eq!(names(&named), ["outbox", "overdue", "configuration"]);
     }
 
     #[test]
@@ -235,6 +337,19 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_in_one_rule_stops_none_of_the_others() {
+        let mut config = config(&["disk / is", "probe * is critical", "probe b is critical"]);
+        config.rule[1].channels = Some(vec!["ops".into()]);
+        let rules = Rules::read(&config);
+        let found: Vec<_> = rules.rules.iter().map(|rule| rule.name.as_str()).collect();
+        let expected = ["probe * is critical", "probe b is critical", "overdue", "outbox", "configuration"];
+        assert_eq!(found, expected);
+        assert_eq!(rules.rules[0].channels, ["console"]);
+        assert_eq!(rules.problems.len(), 2);
+        assert!(rules.knows("disk / is"));
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_named() {
         let check = |config: &Config, expected: &str| assert_eq!(Rules::of(config).unwrap_err(), expected);
         let twice = config(&["disk / is warning", "disk / is warning"]);
@@ -249,6 +364,15 @@ mod tests {
             &absent,
             "rule `disk / is warning` tells the channel `ops`, which is not configured: add [channel.ops]",
         );
+        let mut silent = config(&["disk / is warning"]);
+        silent.rule[0].channels = Some(vec![]);
+        assert!(Rules::of(&silent).is_ok());
+        silent.rule[0].escalate_to = Some(vec!["console".into()]);
+        check(
+            &silent,
+            "rule `disk / is warning` has no channels, and no `escalate_after` for `escalate_to`: add it",
+        );
+        assert_eq!(Rules::read(&silent).rules[0].channels, ["console"]);
         let broken = config(&["disk / is"]);
         let error = Rules::of(&broken).unwrap_err();
         assert!(error.starts_with("rule `disk / is`, at character 10: expected `warning`"), "{error}");

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reliab_alert::live;
 use reliab_alert::message::Message;
 use reliab_alert::rule::Rules;
-use reliab_common::config::{Config, Rule};
+use reliab_common::config::{Alert, Config, Rule};
 use reliab_common::exit::Level;
 use reliab_common::fact::{self, CheckResult, Facts, Sample};
 use reliab_common::state::{State, nanos};
@@ -42,7 +42,8 @@ pub fn rule(when: &str) -> Rule {
 
 /// A configuration with these rules.
 pub fn config(rules: &[&str]) -> Config {
-    Config { rule: rules.iter().map(|when| rule(when)).collect(), ..Config::default() }
+    let alert = Alert { builtin: Some(false), ..Alert::default() };
+    Config { alert, rule: rules.iter().map(|when| rule(when)).collect(), ..Config::default() }
 }
 
 /// A measured value.
@@ -62,7 +63,7 @@ impl History {
     pub fn new(config: &Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
-        Self { _dir: dir, state, rules: Rules::of(config).unwrap() }
+        Self { _dir: dir, state, rules: Rules::read(config) }
     }
 
     pub fn of(rules: &[&str]) -> Self {
