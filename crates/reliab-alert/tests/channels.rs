@@ -409,7 +409,7 @@ fn what_tells_of_a_message_that_was_not_taken_leaves_no_incident_open_that_nobod
     let events: Vec<_> = got
         .iter()
         .filter(|got| kind_of(got) == "pagerduty")
-        .map(|got| got.json())
+        .map(Got::json)
         .map(|event| {
             (event["event_action"].clone(), event["dedup_key"].clone(), event["payload"]["severity"].clone())
         })
