@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::history;
 use crate::incident::{Incident, Life};
-use crate::open::{rules, state};
+use crate::open::{sound_rules, state};
 use crate::show::{View, between, counted, view};
 use crate::silence::{self, Quiet};
 use crate::store;
@@ -90,7 +90,7 @@ impl Tool for Args {
 
 impl Args {
     fn find(&self, session: &Session) -> anyhow::Result<Found> {
-        let (rules, state, now) = (rules(session)?, state(session)?, session.clock.now());
+        let (rules, state, now) = (sound_rules(session)?, state(session)?, session.clock.now());
         let evaluated = store::memory(&state)?.evaluated;
         let silences = silence::since(&state, now)?;
         let quiet = Quiet { silences: &silences, windows: &rules.windows };

@@ -16,6 +16,10 @@ pub const LINE_LIMIT: usize = 500;
 pub const LINES_LIMIT: usize = 60;
 /// A message delivered later than this says so.
 const LATE: TimeDelta = TimeDelta::minutes(5);
+/// The note on incidents whose rule is gone; they did not get well.
+pub const UNWATCHED: &str = "no longer watched";
+/// The note on those of which nothing was heard any more.
+pub const UNHEARD: &str = "no longer heard of";
 /// How many subjects a title names.
 const SUBJECTS_IN_TITLE: usize = 3;
 
@@ -134,7 +138,7 @@ impl Message {
             (Kind::Test, _) => "test message".to_owned(),
             (Kind::Undeliverable, _) => format!("undeliverable: {}", self.note),
             (kind, [one]) => one.title(kind, self.owed, &self.note),
-            (kind, several) => title_of(kind, several),
+            (kind, several) => title_of(kind, several, &self.note),
         };
         bounded(&format!("[{}] {text}", self.host), TITLE_LIMIT)
     }
@@ -166,7 +170,7 @@ impl IncidentLine {
         match kind {
             Kind::Reminder => format!("still {what} (for {lasted})"),
             Kind::Escalated => format!("escalated: {what} (for {lasted})"),
-            Kind::Closed => format!("resolved: {} after {lasted}", self.subject),
+            Kind::Closed => format!("{}: {} after {lasted}", over(note), self.subject),
             Kind::Passed => format!("passed: {} was {} for {lasted}", self.subject, shout(self.level)),
             Kind::Flapping => format!("{}: {note}", self.subject),
             Kind::Opened | Kind::Undeliverable | Kind::Test => what,
@@ -187,12 +191,12 @@ impl IncidentLine {
 }
 
 /// The title of a message about several incidents, or about none.
-fn title_of(kind: Kind, incidents: &[IncidentLine]) -> String {
+fn title_of(kind: Kind, incidents: &[IncidentLine], note: &str) -> String {
     let verb = match kind {
         Kind::Opened | Kind::Undeliverable | Kind::Test => "opened",
         Kind::Reminder => "still open",
         Kind::Escalated => "escalated",
-        Kind::Closed => "resolved",
+        Kind::Closed => over(note),
         Kind::Passed => "passed",
         Kind::Flapping => "flapping",
     };
@@ -204,6 +208,11 @@ fn title_of(kind: Kind, incidents: &[IncidentLine]) -> String {
     names.truncate(SUBJECTS_IN_TITLE);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{level}{} incidents {verb}: {}{tail}", incidents.len(), names.join(", "))
+}
+
+/// What is said of what is over: not everything got well.
+fn over(note: &str) -> &str {
+    if matches!(note, UNWATCHED | UNHEARD) { note } else { "resolved" }
 }
 
 fn shout(level: Level) -> String {
@@ -278,6 +287,15 @@ mod tests {
         let closed = message(Kind::Closed, incidents[..2].to_vec());
         assert_eq!(closed.title(), "[web1] 2 incidents resolved: probe a, probe b");
         assert_eq!(closed.level(), Level::Ok);
+    }
+
+    #[test]
+    fn what_did_not_get_well_is_not_called_resolved() {
+        let closed = IncidentLine { closed: Some(at("2026-11-22T12:02:00Z")), ..incident("probe api") };
+        let of = |incidents| Message { note: UNHEARD.into(), ..message(Kind::Closed, incidents) }.title();
+        assert_eq!(of(vec![closed.clone()]), "[web1] no longer heard of: probe api after 2 min 00 s");
+        let two = vec![closed.clone(), closed];
+        assert_eq!(of(two), "[web1] 2 incidents no longer heard of: probe api");
     }
 
     #[test]

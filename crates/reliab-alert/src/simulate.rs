@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::evaluate::{Input, Memory, Notification, World, evaluate};
 use crate::history::{self, Fact};
 use crate::incident::Incident;
-use crate::open::{host, rules, state};
+use crate::open::{host, sound_rules, state};
 use crate::rule::condition::Condition;
 use crate::rule::{Rule, Rules, builtin};
 use crate::show::{View, between, counted, table, view};
@@ -128,7 +128,7 @@ impl Tool for Args {
                 format!("cannot simulate more than {RAW_DAYS} d: older values are kept by the hour only");
             return Err(UsageError(text).into());
         }
-        let (rules, state) = (rules(session)?, state(session)?);
+        let (rules, state) = (sound_rules(session)?, state(session)?);
         let simulated = simulate(&state, &rules, &host(), until - since, until)?;
         if ui.is_json() {
             let report = report(&rules, &simulated, until - since, until);

@@ -4,8 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reliab_common::exit::Level;
 
 use super::measure::span;
-use super::{FLAP_MEMORY, Finding, STALE, UNHEARD, World};
+use super::{FLAP_MEMORY, Finding, STALE, World};
 use crate::incident::{Incident, Life};
+use crate::message::UNHEARD;
 use crate::rule::condition::{Condition, Confirm, JOB, JOBS};
 use crate::rule::{Rule, Rules};
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{self, Fact};
 use crate::incident::{Incident, Life};
-use crate::message::{Kind, Message};
+use crate::message::{Kind, Message, UNWATCHED};
 use crate::rule::condition::{Condition, JOB};
 use crate::rule::{Rule, Rules};
 use crate::silence::Quiet;
@@ -36,11 +36,6 @@ const STALE: TimeDelta = TimeDelta::days(7);
 /// A quiet time after which an incident that begins again does not count as flapping; also how long a closed
 /// incident is kept in mind.
 pub const FLAP_MEMORY: TimeDelta = TimeDelta::hours(6);
-
-/// What is said of an incident whose rule is gone.
-const UNWATCHED: &str = "no longer watched";
-/// What is said of one of which nothing was heard.
-const UNHEARD: &str = "no longer heard of";
 
 /// What is known of a subject at a moment.
 #[derive(Clone, Debug, PartialEq)]
