@@ -147,8 +147,8 @@ fn stored_text(storage: &dyn Storage, key: &str) -> Option<Vec<u8>> {
 
 /// The number in the line `# recover.sh, edition N` near the top of a script; the first scripts have none.
 fn edition(script: &[u8]) -> Option<u32> {
-    let lines = script.split(|&byte| byte == b'\n').take(8);
-    let number = lines.filter_map(|line| line.strip_prefix(b"# recover.sh, edition ")).next()?;
+    let mut lines = script.split(|&byte| byte == b'\n').take(8);
+    let number = lines.find_map(|line| line.strip_prefix(b"# recover.sh, edition "))?;
     std::str::from_utf8(number).ok()?.trim_end().parse().ok()
 }
 
