@@ -15,7 +15,7 @@ use anyhow::Context as _;
 
 use crate::deliver::{self, Delivered};
 use crate::live::{self, Evaluated};
-use crate::open::{host, rules};
+use crate::open::host;
 use crate::rule::Rules;
 use crate::show::counted;
 use crate::store;
@@ -53,14 +53,14 @@ impl Tool for Args {
     type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
-        let rules = rules(session);
-        session.record("alert", ui, |job, ui| self.act(rules, job, ui))
+        let rules = Rules::read(&session.config);
+        session.record("alert", ui, |job, ui| self.act(&rules, job, ui))
     }
 }
 
 impl Args {
     /// Evaluates and delivers; what keeps the one from being done does not keep the other.
-    fn act(&self, rules: anyhow::Result<Rules>, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
+    fn act(&self, rules: &Rules, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
         let evaluated = evaluate(rules, job, ui);
         let delivery = (!self.no_delivery).then(|| deliver::run(job, ui));
         let evaluated = evaluated.inspect_err(|_| keep(delivery.as_ref(), job, ui))?;
@@ -78,10 +78,10 @@ impl Args {
     }
 }
 
-fn evaluate(rules: anyhow::Result<Rules>, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Evaluated> {
+fn evaluate(rules: &Rules, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Evaluated> {
     let state = job.recorder.state().context("cannot evaluate rules without the state file")?;
     let now = job.session.clock.now();
-    let evaluated = live::run(state, &rules?, &host(), now)?.unwrap_or_else(|| {
+    let evaluated = live::run(state, rules, &host(), now)?.unwrap_or_else(|| {
         ui.warn("other runs evaluated the rules at the same time; the next one goes on");
         Evaluated::default()
     });

@@ -14,12 +14,6 @@ pub(crate) fn state(session: &Session) -> anyhow::Result<State> {
     State::open(&dir).context("nothing can be said of alerts")
 }
 
-/// The rules of the configuration that can be followed; what is wrong with the others is told by an incident.
-#[allow(clippy::unnecessary_wraps, reason = "evaluation asks, and goes on to deliver whatever the answer is")]
-pub(crate) fn rules(session: &Session) -> anyhow::Result<Rules> {
-    Ok(Rules::read(&session.config))
-}
-
 /// The rules of a configuration in which nothing is wrong.
 pub(crate) fn sound_rules(session: &Session) -> anyhow::Result<Rules> {
     Rules::of(&session.config).map_err(|error| UsageError(format!("configuration: {error}")).into())
