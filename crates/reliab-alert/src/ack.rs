@@ -7,7 +7,7 @@ use reliab_common::session::Session;
 use reliab_common::ui::Ui;
 use serde::Serialize;
 
-use crate::open::{person, state};
+use crate::open::{number, person, state};
 use crate::store;
 
 const EXAMPLES: &str = "  \
@@ -19,7 +19,7 @@ const EXAMPLES: &str = "  \
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
     /// The numbers of the incidents, as `alert list` and messages show them.
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = number)]
     ids: Vec<i64>,
     /// Who knows [default: your user name].
     #[arg(long, value_name = "NAME")]

@@ -29,3 +29,22 @@ pub(crate) fn person(env: &Env) -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env.var(name));
     name.map_or_else(|| "somebody".to_owned(), |name| name.to_string_lossy().into_owned())
 }
+
+/// The number of an incident, as a command line gives it.
+pub(crate) fn number(text: &str) -> Result<i64, UsageError> {
+    let wrong = || format!("`{text}` is not the number of an incident: `reliab alert list` shows them");
+    text.parse().map_err(|_| UsageError(wrong()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_names_no_incident() {
+        assert_eq!(number("7").unwrap(), 7);
+        let expected = "`abc` is not the number of an incident: `reliab alert list` shows them";
+        assert_eq!(number("abc").unwrap_err().to_string(), expected);
+        assert!(number("99999999999999999999").is_err());
+    }
+}

@@ -12,7 +12,7 @@ use rusqlite::Row;
 use serde::Serialize;
 
 use crate::incident::{Incident, Note};
-use crate::open::state;
+use crate::open::{number, state};
 use crate::show::{View, view};
 use crate::store;
 
@@ -25,6 +25,7 @@ const EXAMPLES: &str = "  \
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
     /// The number of the incident, as `alert list` and messages show it.
+    #[arg(value_parser = number)]
     id: i64,
 }
 
