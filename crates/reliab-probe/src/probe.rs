@@ -136,9 +136,7 @@ impl Args {
             let is_service =
                 config.service.iter().any(|service| service.name == name && service.metrics.is_some());
             if probe.is_none() && !is_service {
-                let text =
-                    format!("no probe, and no service with metrics, is named `{name}` in the configuration");
-                return Err(UsageError(text));
+                return Err(unnamed(name));
             }
             probes.extend(probe.cloned());
         }
@@ -263,6 +261,13 @@ fn check_unique(config: &Config) -> Result<(), UsageError> {
         }
     }
     Ok(())
+}
+
+/// What is told of a name that the configuration does not have.
+fn unnamed(name: &str) -> UsageError {
+    let is_endpoint = probe_of(name).is_ok();
+    let hint = if is_endpoint { format!(": give a URL such as tcp://{name}") } else { String::new() };
+    UsageError(format!("no probe, and no service with metrics, is named `{name}` in the configuration{hint}"))
 }
 
 /// Raises the limit of open files if the sockets need it.

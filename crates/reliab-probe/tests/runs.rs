@@ -259,6 +259,8 @@ fn what_cannot_be_meant_is_refused_with_the_reason() {
         told(&http(""), &["b"]),
         "no probe, and no service with metrics, is named `b` in the configuration"
     );
+    let problem = told(&http(""), &["127.0.0.1:9"]);
+    assert!(problem.ends_with("in the configuration: give a URL such as tcp://127.0.0.1:9"), "{problem}");
     assert_eq!(
         told(&http(""), &["a", "--timeout", "1s"]),
         "--timeout is for URLs; what has a name has its settings in the configuration"
