@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", default_value = "data")]
     level: LevelArg,
     /// Read only this share of the packs, going on where the last such run ended.
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = share)]
     sample: Option<Percent>,
     /// Threads that read [default: one a processor].
     #[arg(long, value_name = "N")]
@@ -150,6 +150,15 @@ impl Args {
     }
 }
 
+/// A share that is not nothing: a sample that reads no pack would find no damage.
+fn share(text: &str) -> Result<Percent, UsageError> {
+    let share = units::parse_percent(text).map_err(|error| UsageError(error.to_string()))?;
+    if share.fraction() > 0.0 {
+        return Ok(share);
+    }
+    Err(UsageError("a sample of nothing finds nothing: give more than 0%".into()))
+}
+
 /// Where the next sample of a repository begins, kept in the state file.
 struct Cursor<'a> {
     job: &'a Job<'a>,
@@ -210,4 +219,19 @@ fn describe(finding: &Finding) -> String {
         lines.push(format!("  and {}", counted(more, "more path", "more paths")));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_more_than_nothing() {
+        for text in ["0.1%", "5", "100%"] {
+            assert!(share(text).is_ok(), "{text}");
+        }
+        for text in ["0", "0%", "0.0 %", "-0", "lots"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
 }

@@ -109,6 +109,7 @@ fn bad_command_lines() {
     bench.show(&["backup", "--compression", "20"]);
     bench.show(&["backup", "--exclude-larger-than", "much"]);
     bench.show(&["verify", "--sample", "lots"]);
+    bench.show(&["verify", "--sample", "0"]);
     bench.show(&["verify", "--sample", "5%", "--level", "structure"]);
     bench.show(&["export", "-o", "data.zip"]);
     bench.write("data.tar", "somebody's");
