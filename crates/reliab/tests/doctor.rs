@@ -210,6 +210,16 @@ fn a_repository_on_the_disk_of_its_source_is_found() {
 }
 
 #[test]
+fn a_repository_that_was_compared_with_nothing_is_not_called_apart() {
+    for sources in ["[\"absent\"]", "[]"] {
+        let config = format!("[backup]\nsources = {sources}\nrepository = \"copies\"\n");
+        let output = doctor(&bench(&config, WELL), &["--json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("reliab.doctor.v1") && !text.contains("disk of its own"), "{text}");
+    }
+}
+
+#[test]
 fn what_a_tool_would_refuse_is_found_before_it_runs() {
     for (config, expected) in [
         ("[schedule.backup]\nevery = \"45m\"\n", "[schedule.backup]: timers cannot start a job every 45 min"),

@@ -26,11 +26,12 @@ pub fn check(patient: &Patient, findings: &mut Vec<Finding>) {
     }
     let mounts = MountTable::read().unwrap_or_default();
     let Some(of_repository) = Disk::of(nearest(&repository), &mounts) else { return };
-    let mut unknown = None;
+    let (mut unknown, mut is_whole) = (None, !backup.sources.is_empty());
     for source in backup.sources.iter().map(|source| folder.join(source)) {
         let Some(of_source) = Disk::of(&source, &mounts) else {
             let text = format!("the source {} is not there", source.display());
             findings.push(Finding::critical(SUBJECT, text, "mend `sources` in [backup], or mount it"));
+            is_whole = false;
             continue;
         };
         match of_source.shares(&of_repository) {
@@ -42,18 +43,24 @@ pub fn check(patient: &Patient, findings: &mut Vec<Finding>) {
             None => unknown = Some(source),
         }
     }
-    findings.push(match unknown {
-        None => Finding::well(SUBJECT, format!("{} is on a disk of its own", repository.display())),
-        Some(source) => Finding::unknown(
-            SUBJECT,
-            format!(
-                "it cannot be told whether {} is on the same disk as its source {}",
-                repository.display(),
-                source.display()
-            ),
-            "see what they are mounted from: findmnt",
-        ),
-    });
+    match unknown {
+        Some(source) => findings.push(untold(&source, &repository)),
+        // What was not compared with every source is not said to be apart from them.
+        None if is_whole => {
+            let text = format!("{} is on a disk of its own", repository.display());
+            findings.push(Finding::well(SUBJECT, text));
+        }
+        None => {}
+    }
+}
+
+fn untold(source: &Path, repository: &Path) -> Finding {
+    let (source, repository) = (source.display(), repository.display());
+    Finding::unknown(
+        SUBJECT,
+        format!("it cannot be told whether {repository} is on the same disk as its source {source}"),
+        "see what they are mounted from: findmnt",
+    )
 }
 
 fn shared(source: &Path, repository: &Path) -> Finding {
