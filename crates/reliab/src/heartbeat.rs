@@ -19,7 +19,7 @@ const EXAMPLES: &str = "  \
 
 /// Report that something went well; a rule alerts when such reports stop.
 ///
-/// A rule for it in the configuration: `when = \"heartbeat pg-dump missing 26h\"`.
+/// A rule for it in the configuration: `when = "heartbeat pg-dump missing 26h"`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
