@@ -89,7 +89,7 @@ impl Args {
         if ui.is_json() {
             ui.json(&document(Self::NAME, level, overview));
         } else if !ui.is_quiet() || level != Level::Ok {
-            terminal::lines(overview).into_iter().for_each(|line| ui.out(line));
+            terminal::lines(overview, terminal::columns()).into_iter().for_each(|line| ui.out(line));
         }
         Ok(level)
     }

@@ -1,51 +1,104 @@
-//! The overview as lines of at most 80 columns, and as the one line of a monitoring plugin.
+//! The overview as lines that fit a terminal, and as the one line of a monitoring plugin.
+
+use std::io::IsTerminal as _;
 
 use reliab_common::exit::Level;
 use reliab_common::units::{self, rough};
 
-use crate::overview::{JobView, Overview};
+use crate::overview::{CheckView, Heartbeat, IncidentView, JobView, Overview};
 
-const WIDTH: usize = 80;
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS: usize = 80;
+/// Names are at least this wide where there is room, so that one view looks like the next.
 const NAME: usize = 28;
+/// Longer names push only their own line aside.
+const LONG_NAME: usize = 60;
 const AGE: usize = 10;
 
-/// The lines.
-pub(crate) fn lines(overview: &Overview) -> Vec<String> {
-    let mut lines = vec![headline(overview)];
-    let incidents = overview.incidents.iter().map(|incident| {
-        let by =
-            incident.acknowledged.as_deref().map_or(String::new(), |by| format!("acknowledged by {by}: "));
-        let name = format!("{} {}", incident.id, incident.subject);
-        line(incident.level, &name, &overview.ago(incident.opened), &(by + &incident.summary))
-    });
-    section(&mut lines, "incidents", incidents.collect());
-    let jobs = overview.jobs.iter().map(|job| {
-        let name = format!("{} {}", job.tool, job.job);
-        line(job.level, &name, &overview.ago(job.started), &ending(job, overview))
-    });
-    section(&mut lines, "jobs", jobs.collect());
-    let mut sources: Vec<&str> = overview.checks.iter().map(|check| check.source.as_str()).collect();
-    sources.dedup();
-    for source in sources {
-        let of_source = overview.checks.iter().filter(|check| check.source == source);
-        let checks =
-            of_source.map(|check| line(check.level, &check.target, &overview.ago(check.at), &check.summary));
-        section(&mut lines, source, checks.collect());
+/// One line: how it is, what it is, for how long, and a text.
+struct Row {
+    level: Level,
+    name: String,
+    age: String,
+    text: String,
+}
+
+/// The columns of the terminal that stdout is; `None` if it is none, so that nothing is to be cut.
+pub(crate) fn columns() -> Option<usize> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
     }
-    let beats = overview.heartbeats.iter().map(|beat| {
-        // Whether it is late is decided by a rule, not here.
-        line(Level::Ok, &beat.name, &overview.ago(beat.at), "reported in")
-    });
-    section(&mut lines, "heartbeats", beats.collect());
+    let size = rustix::termios::tcgetwinsize(&stdout).ok();
+    Some(size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS))
+}
+
+/// The lines, cut to so many columns.
+pub(crate) fn lines(overview: &Overview, columns: Option<usize>) -> Vec<String> {
+    let columns = columns.unwrap_or(usize::MAX);
+    let sections = sections(overview);
+    let names = sections.iter().flat_map(|(_, rows)| rows).map(|row| row.name.chars().count());
+    let width = names.max().unwrap_or_default().clamp(NAME, LONG_NAME);
+    let mut lines = vec![fit(&headline(overview), columns)];
+    for (title, rows) in sections.iter().filter(|(_, rows)| !rows.is_empty()) {
+        lines.extend([String::new(), (*title).to_owned()]);
+        lines.extend(rows.iter().map(|row| line(row, width, columns)));
+    }
     lines
 }
 
-fn section(lines: &mut Vec<String>, title: &str, rows: Vec<String>) {
-    if !rows.is_empty() {
-        lines.push(String::new());
-        lines.push(title.to_owned());
-        lines.extend(rows);
-    }
+fn sections(overview: &Overview) -> Vec<(&str, Vec<Row>)> {
+    let mut sections = vec![("incidents", incidents(overview)), ("jobs", jobs(overview))];
+    let mut sources: Vec<&str> = overview.checks.iter().map(|check| check.source.as_str()).collect();
+    sources.dedup();
+    sections.extend(sources.into_iter().map(|source| (source, checks(overview, source))));
+    sections.push(("heartbeats", heartbeats(overview)));
+    sections
+}
+
+fn incidents(overview: &Overview) -> Vec<Row> {
+    let row = |incident: &IncidentView| {
+        let by =
+            incident.acknowledged.as_deref().map_or(String::new(), |by| format!("acknowledged by {by}: "));
+        Row {
+            level: incident.level,
+            name: format!("{} {}", incident.id, incident.subject),
+            age: overview.ago(incident.opened),
+            text: by + &incident.summary,
+        }
+    };
+    overview.incidents.iter().map(row).collect()
+}
+
+fn jobs(overview: &Overview) -> Vec<Row> {
+    let row = |job: &JobView| Row {
+        level: job.level,
+        name: format!("{} {}", job.tool, job.job),
+        age: overview.ago(job.started),
+        text: ending(job, overview),
+    };
+    overview.jobs.iter().map(row).collect()
+}
+
+fn checks(overview: &Overview, source: &str) -> Vec<Row> {
+    let row = |check: &CheckView| Row {
+        level: check.level,
+        name: check.target.clone(),
+        age: overview.ago(check.at),
+        text: check.summary.clone(),
+    };
+    overview.checks.iter().filter(|check| check.source == source).map(row).collect()
+}
+
+fn heartbeats(overview: &Overview) -> Vec<Row> {
+    let row = |beat: &Heartbeat| Row {
+        // Whether it is late is decided by a rule, not here.
+        level: Level::Ok,
+        name: beat.name.clone(),
+        age: overview.ago(beat.at),
+        text: "reported in".to_owned(),
+    };
+    overview.heartbeats.iter().map(row).collect()
 }
 
 fn headline(overview: &Overview) -> String {
@@ -54,7 +107,7 @@ fn headline(overview: &Overview) -> String {
         messages(overview),
         format!("state file {}", units::bytes(overview.state.bytes)),
     ];
-    fit(&format!("{}: {}", shown(overview.level), counts.join(", ")), WIDTH)
+    format!("{}: {}", shown(overview.level), counts.join(", "))
 }
 
 fn messages(overview: &Overview) -> String {
@@ -79,12 +132,12 @@ fn ending(job: &JobView, overview: &Overview) -> String {
     }
 }
 
-/// One line: level, name, age, text.
-fn line(level: Level, name: &str, age: &str, text: &str) -> String {
-    let name = fit(name, NAME);
-    let start = format!("  {:<8}  {name:<NAME$}  {age:>AGE$}  ", shown(level));
-    let room = WIDTH.saturating_sub(start.chars().count());
-    format!("{start}{}", fit(text, room)).trim_end().to_owned()
+fn line(row: &Row, width: usize, columns: usize) -> String {
+    // About a third of the line is for the name.
+    let most = columns.saturating_mul(7) / 20;
+    let (level, name, age, width) = (shown(row.level), fit(&row.name, most), &row.age, width.min(most));
+    let line = format!("  {level:<8}  {name:<width$}  {age:>AGE$}  {}", row.text);
+    fit(&line, columns).trim_end().to_owned()
 }
 
 fn shown(level: Level) -> String {
@@ -143,9 +196,9 @@ mod tests {
 
     #[test]
     fn the_view_fits_a_terminal_of_80_columns() {
-        let lines = lines(&example());
+        let lines = lines(&example(), Some(80));
         for line in &lines {
-            assert!(line.chars().count() <= WIDTH, "{line}");
+            assert!(line.chars().count() <= 80, "{line}");
             assert!(!line.contains('\n'), "{line:?}");
         }
         let text = lines.join("\n");
@@ -159,6 +212,25 @@ mod tests {
             "  ok        nightly                       42 min ago  reported in",
         ] {
             assert!(text.contains(expected), "{expected}\nin\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_wide_terminal_shows_more_and_nothing_is_cut_where_there_is_none() {
+        for columns in [Some(150), None] {
+            let text = lines(&example(), columns).join("\n");
+            for expected in [
+                "42 min ago  93% used, full in 3 to 9 days, which is a long text",
+                "  WARNING   a name that goes on and on \"quoted\"  42 min ago  slow",
+            ] {
+                assert!(text.contains(expected), "{expected}\nin\n{text}");
+            }
+            assert!(!text.contains('…'), "{text}");
+        }
+        for columns in [0, 1, 20, 40] {
+            assert!(
+                lines(&example(), Some(columns)).iter().all(|line| line.chars().count() <= columns.max(10))
+            );
         }
     }
 

@@ -51,7 +51,7 @@ fn lines_fit_80_columns_and_names_are_quoted_on_a_terminal_alone() {
     let whole = String::from_utf8(piped(place, &["snapshots"])).unwrap();
     assert!(whole.contains(host) && whole.contains(tags[3]) && !whole.contains('…'), "{whole}");
     let mut told = vec![snapshots];
-    for args in ["ls", "ls -l latest:data", "find 'evil*'", "diff latest latest"] {
+    for args in ["ls", "ls -l latest:data", "find 'evil*'", "diff latest latest", "status"] {
         told.push(on_terminal(place, args).unwrap());
     }
     for text in &told {
