@@ -104,6 +104,13 @@ pub fn last_before(state: &State, from: DateTime<Utc>) -> Result<i64, StateError
     state.with(|db| db.query_row(sql, [nanos(from)], |row| row.get(0)))
 }
 
+/// When the first of all that is stored happened; `None`: nothing is stored.
+pub fn first(state: &State) -> Result<Option<DateTime<Utc>>, StateError> {
+    let sql = "SELECT min(at) FROM (SELECT min(at) AS at FROM check_result UNION ALL
+               SELECT min(started) FROM run UNION ALL SELECT min(at) FROM heartbeat)";
+    state.with(|db| db.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))).map(|at| at.map(time))
+}
+
 /// When something was last done, as of `now`: for a check its last result, for a job its last run that did its work.
 pub fn last_done(
     state: &State,

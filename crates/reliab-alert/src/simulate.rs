@@ -35,7 +35,7 @@ const EXAMPLES: &str = "  \
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct Args {
-    /// How far back to begin; measured values are kept one by one for 14 days.
+    /// How far back to begin, at most where stored history does; measured values are kept one by one for 14 days.
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "7d")]
     since: Duration,
 }
@@ -129,15 +129,30 @@ impl Tool for Args {
             return Err(UsageError(text).into());
         }
         let (rules, state) = (sound_rules(session)?, state(session)?);
-        let simulated = simulate(&state, &rules, &host(), until - since, until)?;
+        let since = begin(&state, until - since, until, ui)?;
+        let simulated = simulate(&state, &rules, &host(), since, until)?;
         if ui.is_json() {
-            let report = report(&rules, &simulated, until - since, until);
+            let report = report(&rules, &simulated, since, until);
             ui.json(&document(Self::NAME, Exit::Done, report));
         } else {
             show(&rules, &simulated, until, ui);
         }
         Ok(Exit::Done)
     }
+}
+
+/// Where to begin: before anything was stored, rules would miss what nobody recorded yet.
+fn begin(
+    state: &State,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+    ui: &mut Ui,
+) -> Result<DateTime<Utc>, StateError> {
+    let first = history::first(state)?.unwrap_or(until).min(until);
+    if first > since {
+        ui.summary(format_args!("nothing is stored before {}", clock::local(first)));
+    }
+    Ok(first.max(since))
 }
 
 fn per_rule<'a>(rules: &'a Rules, simulated: &Simulated) -> Vec<PerRule<'a>> {

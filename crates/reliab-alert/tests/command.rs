@@ -205,6 +205,24 @@ fn a_simulation_says_what_other_rules_would_have_told() {
 }
 
 #[test]
+fn a_simulation_begins_where_stored_history_does() {
+    let bench = Bench::new();
+    bench.configure("[[rule]]\nname = \"old\"\nwhen = \"backup older than 26h\"\n");
+    let (_, out, _) = bench.run(&["simulate"]);
+    assert!(out.starts_with("nothing is stored before 20") && out.ends_with("\n0 messages\n"), "{out}");
+    bench.check("disk", "/", Level::Ok, TimeDelta::hours(20));
+    bench.check("disk", "/", Level::Ok, TimeDelta::zero());
+    let (_, out, _) = bench.run(&["simulate"]);
+    assert!(out.starts_with("nothing is stored before 20") && out.ends_with("\n0 messages\n"), "{out}");
+    let (_, out, _) = bench.run(&["simulate", "--since", "1h"]);
+    assert!(out.starts_with("RULE "), "{out}");
+    // What is stored of more than 26 hours without a backup is told of.
+    bench.check("disk", "/", Level::Ok, TimeDelta::hours(50));
+    let (_, out, _) = bench.run(&["simulate"]);
+    assert!(!out.ends_with("\n0 messages\n"), "{out}");
+}
+
+#[test]
 fn a_rule_that_cannot_be_read_is_shown_with_its_place() {
     let bench = Bench::new();
     bench.configure("[[rule]]\nname = \"api\"\nwhen = \"probe api critical\"\n");
