@@ -593,7 +593,7 @@ left_alone() { [ "$1" = 141 ]; }
 # u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it. Of one
 # that is not whole nothing may come: tar would take what is in files for headers.
 u() { [ -f "$W/b/$1" ] || blob "$@"; }
-c() { ! all_read || cut_out "$W/b/$1" "$2" "$3" || unreadable; }
+c() { ! all_read || cut_out "$W/b/$1" "$2" "$3" || left_alone $? || unreadable; }
 # The same for blobs of which one is needed at a time.
 u0() { blob 0 "$@"; }
 blob() {
