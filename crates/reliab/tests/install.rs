@@ -89,6 +89,17 @@ fn shipped_units_and_crontab_are_those_that_install_writes() {
 
 /// systemd as the judge: units are valid, and expose little.
 #[test]
+fn printing_and_json_are_not_asked_for_together() {
+    let bench = bench();
+    for form in [&["install", "--print", "--json"][..], &["install", "--crontab", "--print", "--json"]] {
+        let output = bench.run(&[&["--config", "etc/reliab.toml"][..], form].concat());
+        assert_eq!(output.status.code(), Some(2), "{form:?}");
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["outcome"], "usage", "{form:?}");
+    }
+}
+
+#[test]
 fn systemd_finds_the_units_good() {
     let bench = bench();
     let installed = bench.run(&["install", "--config", "etc/reliab.toml", "--dir", "units"]);

@@ -75,6 +75,11 @@ impl Tool for Args {
     type End = Exit;
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
+        if self.print && ui.is_json() {
+            let text =
+                "cannot use --json with --print, which prints the files themselves; --dry-run has JSON";
+            return Err(UsageError(text.into()).into());
+        }
         let jobs = if self.remove { Vec::new() } else { self.jobs(session)? };
         let config = owner(session)?;
         if self.crontab {
