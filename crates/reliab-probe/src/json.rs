@@ -58,7 +58,7 @@ impl Condition {
     /// Reads a condition.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
         let fail = |problem: String| ConditionError { text: excerpt(text), problem };
-        let (path, test) = match split(text) {
+        let (path, test) = match split(text).map_err(fail)? {
             None => (text, None),
             Some((path, operator, value)) => {
                 let value: Value = serde_json::from_str(value.trim()).map_err(|_| {
@@ -100,8 +100,13 @@ fn test(operator: Option<Operator>, value: Value) -> Result<Test, String> {
     }
 }
 
+/// A path, and the operator and the value where there are any.
+type Split<'a> = Option<(&'a str, Option<Operator>, &'a str)>;
+
 /// The path, the operator and the value; only what stands outside of brackets and quotes is an operator.
-fn split(text: &str) -> Option<(&str, Option<Operator>, &str)> {
+///
+/// A quote that stays open is refused here: the parser of paths panics where a text ends within `\u` of a string.
+fn split(text: &str) -> Result<Split<'_>, String> {
     let mut depth = 0usize;
     let mut quote = None;
     let mut escaped = false;
@@ -118,14 +123,17 @@ fn split(text: &str) -> Option<(&str, Option<Operator>, &str)> {
                 _ if depth == 0 => {
                     let found = OPERATORS.iter().find(|(sign, _)| text[at..].starts_with(sign));
                     if let Some(&(sign, operator)) = found {
-                        return Some((&text[..at], operator, &text[at + sign.len()..]));
+                        return Ok(Some((&text[..at], operator, &text[at + sign.len()..])));
                     }
                 }
                 _ => {}
             },
         }
     }
-    None
+    match quote {
+        Some(open) => Err(format!("a string that {open} begins does not end")),
+        None => Ok(None),
+    }
 }
 
 impl Test {
@@ -219,6 +227,9 @@ mod tests {
             ("$.status == ok", "`ok` is not JSON; text stands in double quotes"),
             ("$.status =~ 5", "a pattern is text in double quotes"),
             ("$.status ==", "`` is not JSON; text stands in double quotes"),
+            ("$['a", "a string that ' begins does not end"),
+            ("$[\"\\u", "a string that \" begins does not end"),
+            ("$[?@.a == '\\uD83D\\u", "a string that ' begins does not end"),
         ] {
             let error = Condition::parse(text).unwrap_err().to_string();
             assert_eq!(error, format!("`{text}` is not a condition on JSON: {problem}"));
@@ -230,7 +241,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "[$.a\\[\\]?@'\"=<>!~ 0-9\\\\(){}é]{0,40}") {
+        fn no_text_makes_the_parser_panic(text in "[$.au\\[\\]?@'\"=<>!~ 0-9\\\\(){}é]{0,40}") {
             if let Ok(condition) = Condition::parse(&text) {
                 let _ = condition.check(&json!({"a": [1, "x", {"a": null}]}));
             }
