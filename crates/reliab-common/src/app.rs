@@ -13,7 +13,7 @@ use crate::paths::{self, Env};
 use crate::rhythm;
 use crate::session::Session;
 use crate::state::{State, StateError};
-use crate::ui::{Ui, UiOptions};
+use crate::ui::{Priority, Ui, UiOptions};
 
 /// Options that every command has.
 #[expect(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
@@ -137,12 +137,16 @@ fn note_scheduled(name: &str, global: &Global) -> Result<(), StateError> {
 pub fn refuse<E: Ending>(name: &str, error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|arg| arg == "--json");
     let end = E::failed(Exit::Usage);
+    let mut ui = Ui::new(UiOptions { json: wants_json, ..UiOptions::default() });
+    let text = error.render().to_string();
     if error.use_stderr() && wants_json {
-        let mut ui = Ui::new(UiOptions { json: true, ..UiOptions::default() });
-        let text = error.render().to_string();
         let text = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         ui.json(&document(name, end, Told { error: text }));
         drop(ui.finish());
+    }
+    if error.use_stderr() && ui.tells_journal() {
+        drop(ui.deliver(Priority::Error, text.trim_end()));
+        return ExitCode::from(end.code());
     }
     // Nobody is left to be told that a terminal has gone away.
     drop(error.print());

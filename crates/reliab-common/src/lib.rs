@@ -9,6 +9,7 @@ pub mod config;
 pub mod exit;
 pub mod fact;
 pub mod failure;
+mod journal;
 pub mod lock;
 pub mod paths;
 mod progress;

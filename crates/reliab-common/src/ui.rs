@@ -1,11 +1,15 @@
 //! The one door for output: results on stdout, everything said about them on stderr.
 
-use std::borrow::Cow;
-use std::fmt::{Display, Write as _};
-use std::io::{self, BufWriter, IsTerminal, Stderr, Write};
+mod stream;
+
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
+use stream::{Severity, Stream};
+
+pub use crate::journal::Priority;
 pub use crate::progress::Progress;
 
 /// What the user asked of the output.
@@ -33,34 +37,12 @@ pub struct Ui {
     pipe_closed: bool,
 }
 
-/// One of the two output streams, and how text for it is dressed.
-struct Stream {
-    sink: Sink,
-    terminal: bool,
-    colour: bool,
-}
-
-enum Sink {
-    Out(BufWriter<Box<dyn Write + Send>>),
-    Err(Stderr),
-    Memory(Vec<u8>),
-}
-
-#[derive(Clone, Copy)]
-enum Severity {
-    Warning,
-    Error,
-}
-
 impl Ui {
     /// Output on this process's stdout and stderr.
     pub fn new(options: UiOptions) -> Self {
-        let out = Sink::Out(BufWriter::new(Box::new(io::stdout())));
-        let out = Stream { sink: out, terminal: io::stdout().is_terminal(), colour: false };
-        let terminal = io::stderr().is_terminal();
-        let err = Stream { sink: Sink::Err(io::stderr()), terminal, colour: terminal && colour_wanted() };
+        let (out, err) = (Stream::stdout(), Stream::stderr());
         let wanted = options.progress.unwrap_or(!options.quiet && !options.json);
-        let progress = if terminal && wanted { Progress::on_stderr() } else { Progress::default() };
+        let progress = if err.terminal && wanted { Progress::on_stderr() } else { Progress::default() };
         Self { options, out, err, progress, failure: None, pipe_closed: false }
     }
 
@@ -71,9 +53,17 @@ impl Ui {
 
     /// Output kept in memory, for tests, with these options.
     pub fn captured_with(options: UiOptions) -> Self {
-        let memory = || Stream { sink: Sink::Memory(Vec::new()), terminal: false, colour: false };
-        let progress = Progress::default();
-        Self { options, out: memory(), err: memory(), progress, failure: None, pipe_closed: false }
+        Self::in_memory(options, false)
+    }
+
+    /// Output kept in memory, for tests, as if both streams went to the journal.
+    pub fn captured_for_journal(options: UiOptions) -> Self {
+        Self::in_memory(options, true)
+    }
+
+    fn in_memory(options: UiOptions, journal: bool) -> Self {
+        let (out, err) = (Stream::memory(journal), Stream::memory(journal));
+        Self { options, out, err, progress: Progress::default(), failure: None, pipe_closed: false }
     }
 
     /// What was written so far to (stdout, stderr) of a captured output.
@@ -96,6 +86,11 @@ impl Ui {
         self.pipe_closed
     }
 
+    /// Whether stderr goes to the journal.
+    pub fn tells_journal(&self) -> bool {
+        self.err.journal
+    }
+
     /// Whether everything is told, also what is well: to a person at a terminal, or one who asked for more.
     pub fn for_person(&self) -> bool {
         self.out.terminal || self.options.verbose
@@ -108,8 +103,7 @@ impl Ui {
 
     /// One line on stdout.
     pub fn out(&mut self, text: impl Display) {
-        let line = self.out.line(&text.to_string());
-        self.raw_out(line.as_bytes());
+        self.line_out(Priority::Info, &text.to_string());
     }
 
     /// Bytes on stdout, as they are.
@@ -133,32 +127,37 @@ impl Ui {
     /// The line that tells a result, left out when quiet or when the result is JSON.
     pub fn summary(&mut self, text: impl Display) {
         if !self.options.quiet && !self.options.json {
-            self.out(text);
+            self.line_out(Priority::Notice, &text.to_string());
         }
     }
 
     /// A warning on stderr.
     pub fn warn(&mut self, text: impl Display) {
-        self.say(Some(Severity::Warning), &text.to_string());
+        let lines = self.err.trouble(Severity::Warning, &text.to_string());
+        self.say(&lines);
     }
 
     /// An error on stderr.
     pub fn error(&mut self, text: impl Display) {
-        self.say(Some(Severity::Error), &text.to_string());
+        let lines = self.err.trouble(Severity::Error, &text.to_string());
+        self.say(&lines);
     }
 
     /// Lines on stderr as they are, for a message that is delivered there; whoever delivers it is told of errors.
-    pub fn stderr_line(&mut self, text: impl Display) -> io::Result<()> {
+    ///
+    /// The priority is for the journal only.
+    pub fn deliver(&mut self, priority: Priority, text: impl Display) -> io::Result<()> {
         self.flush();
-        let line = self.err.line(&text.to_string());
+        let lines = self.err.line(priority, &text.to_string());
         let err = &mut self.err.sink;
-        self.progress.suspend(|| err.write_all(line.as_bytes()).and_then(|()| err.flush()))
+        self.progress.suspend(|| err.write_all(lines.as_bytes()).and_then(|()| err.flush()))
     }
 
     /// An aside on stderr, for a person at a terminal or one who asked for more.
     pub fn note(&mut self, text: impl Display) {
         if !self.options.quiet && (self.err.terminal || self.options.verbose) {
-            self.say(None, &text.to_string());
+            let lines = self.err.line(Priority::Info, &text.to_string());
+            self.say(&lines);
         }
     }
 
@@ -171,12 +170,16 @@ impl Ui {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// One line on stderr, after what stdout has so far; there is nobody to tell when stderr fails.
-    fn say(&mut self, severity: Option<Severity>, text: &str) {
+    fn line_out(&mut self, priority: Priority, text: &str) {
+        let line = self.out.line(priority, text);
+        self.raw_out(line.as_bytes());
+    }
+
+    /// Lines on stderr, after what stdout has so far; there is nobody to tell when stderr fails.
+    fn say(&mut self, lines: &str) {
         self.flush();
-        let line = self.err.dressed(severity, text);
         let err = &mut self.err.sink;
-        let _ = self.progress.suspend(|| err.write_all(line.as_bytes()));
+        let _ = self.progress.suspend(|| err.write_all(lines.as_bytes()));
     }
 
     fn flush(&mut self) {
@@ -228,81 +231,11 @@ impl Write for OutWriter<'_> {
     }
 }
 
-impl Stream {
-    fn line(&self, text: &str) -> String {
-        self.dressed(None, text)
-    }
-
-    fn dressed(&self, severity: Option<Severity>, text: &str) -> String {
-        let mut line = severity.map_or(String::new(), |severity| severity.prefix(self.colour));
-        line.push_str(&if self.terminal { printable(text) } else { Cow::Borrowed(text) });
-        line.push('\n');
-        line
-    }
-}
-
-impl Severity {
-    fn prefix(self, colour: bool) -> String {
-        let (name, code) = match self {
-            Self::Warning => ("warning", "33"),
-            Self::Error => ("error", "31"),
-        };
-        if colour { format!("\x1b[1;{code}m{name}:\x1b[0m ") } else { format!("{name}: ") }
-    }
-}
-
-impl Sink {
-    fn captured(&self) -> String {
-        match self {
-            Self::Memory(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Self::Out(_) | Self::Err(_) => String::new(),
-        }
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Out(out) => out.write(bytes),
-            Self::Err(err) => err.write(bytes),
-            Self::Memory(memory) => memory.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Out(out) => out.flush(),
-            Self::Err(err) => err.flush(),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-}
-
-/// Colour is unwanted by anybody who set `NO_COLOR` (see no-color.org), and on a terminal that cannot show it.
-fn colour_wanted() -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// Text that cannot command the terminal: file names may hold any control character.
-fn printable(text: &str) -> Cow<'_, str> {
-    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !text.contains(commands) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if commands(c) {
-            let _ = write!(safe, "{}", c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    Cow::Owned(safe)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::BufWriter;
+
+    use super::stream::Sink;
     use super::*;
 
     fn everything(options: UiOptions) -> (String, String) {
@@ -341,12 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_colour_and_no_control_characters() {
-        let stream = Stream { sink: Sink::Memory(Vec::new()), terminal: true, colour: true };
-        let line = stream.dressed(Some(Severity::Error), "cannot read a\x1b[2Jb\tc");
-        assert_eq!(line, "\x1b[1;31merror:\x1b[0m cannot read a\\u{1b}[2Jb\tc\n");
-        let plain = Stream { terminal: false, colour: false, ..stream };
-        assert_eq!(plain.dressed(None, "a\x1bb"), "a\x1bb\n");
+    fn the_journal_gets_a_priority_on_each_line_and_documents_as_they_are() {
+        let mut ui = Ui::captured_for_journal(UiOptions { verbose: true, ..UiOptions::default() });
+        ui.out("line\nand one more");
+        ui.raw_out(b"raw\n");
+        ui.json(&[1]);
+        ui.summary("summary");
+        ui.warn("careful");
+        ui.error("broken\n<0>in two");
+        ui.note("aside");
+        ui.deliver(Priority::Critical, "title\ntext").unwrap();
+        let (out, err) = ui.captured_output();
+        assert_eq!(out, "<6>line\n<6>and one more\nraw\n[\n  1\n]\n<5>summary\n");
+        assert_eq!(err, "<4>warning: careful\n<3>error: broken\n<3><0>in two\n<6>aside\n<2>title\n<2>text\n");
     }
 
     fn writing_to(stdout: impl Write + Send + 'static) -> Ui {

@@ -117,7 +117,7 @@ enum Kind {
     Http(http::Client, Service),
     Email(Box<email::Email>),
     Command(command::Command),
-    Console(console::Console),
+    Console,
 }
 
 /// A service that is spoken to by HTTP.
@@ -176,7 +176,7 @@ impl Channel {
             Kind::Http(client, service) => self.send_all(client, &service.requests(out)?, pace).await,
             Kind::Email(email) => email.send(out).await,
             Kind::Command(command) => command.send(out).await,
-            Kind::Console(console) => console.send(out, &mut ui.borrow_mut()),
+            Kind::Console => console::send(out, &mut ui.borrow_mut()),
         };
         let clean = |text: String| self.clean(&text);
         result.map(clean).map_err(|error| SendError { text: clean(error.text), ..error })
@@ -261,7 +261,7 @@ fn open(config: &config::Channel, keys: &mut Keys<'_>) -> Result<(Kind, Option<D
         C::Command(command) => {
             return Ok((Kind::Command(command::Command::new(command, keys.env)?), command.timeout));
         }
-        C::Console(_) => return Ok((Kind::Console(console::Console::new(keys.env)), None)),
+        C::Console(_) => return Ok((Kind::Console, None)),
         C::Webhook(hook) => {
             ca = hook.ca.as_deref();
             let url = keys.read_maybe(&hook.url)?;
