@@ -91,7 +91,7 @@ impl Tool for Args {
 impl Args {
     fn ends(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, UsageError> {
         let until = match (&self.until, self.lasts) {
-            (Some(until), _) => zone::until(until, Zone::Local, now).map_err(UsageError)?,
+            (Some(until), _) => zone::until(until, &Zone::local(), now).map_err(UsageError)?,
             (None, lasts) => now + TimeDelta::from_std(lasts.unwrap_or_default()).unwrap_or(TimeDelta::MAX),
         };
         if until > now { Ok(until) } else { Err(UsageError(format!("{} is over", clock::local(until)))) }

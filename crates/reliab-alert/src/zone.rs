@@ -5,26 +5,17 @@
 
 use std::str::FromStr as _;
 
-use chrono::{
-    DateTime, Datelike as _, Local, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
-    TimeZone, Utc, Weekday,
-};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, Timelike as _, Utc, Weekday};
+use jiff::Timestamp;
+use jiff::civil;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use reliab_common::config::Maintenance;
 
 use crate::pattern::Pattern;
 
-/// No clock on earth ever left out more than a day, as Samoa's did.
-const LONGEST_GAP_MINUTES: i64 = 26 * 60;
-
-/// A time zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Zone {
-    /// The machine's.
-    Local,
-    /// One of the IANA database.
-    Named(Tz),
-}
+/// A time zone: the machine's, or one of the IANA database, of which the machine's copy comes before the one in this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone(TimeZone);
 
 /// Which of two moments a time is that comes twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,39 +27,52 @@ pub enum Edge {
 }
 
 impl Zone {
+    /// The machine's.
+    pub fn local() -> Self {
+        Self(TimeZone::system())
+    }
+
     /// The zone of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Tz::from_str(name).ok().map(Self::Named)
+        TimeZone::get(name).ok().map(Self)
     }
 
     /// The moment at which a clock in the zone shows `time`.
-    pub fn moment(self, time: NaiveDateTime, edge: Edge) -> DateTime<Utc> {
-        match self {
-            Self::Local => moment(&Local, time, edge),
-            Self::Named(zone) => moment(&zone, time, edge),
-        }
+    pub fn moment(&self, time: NaiveDateTime, edge: Edge) -> DateTime<Utc> {
+        self.found(time, edge).unwrap_or_else(|| time.and_utc())
+    }
+
+    /// None where a year has more than four digits.
+    fn found(&self, time: NaiveDateTime, edge: Edge) -> Option<DateTime<Utc>> {
+        let time = civil_of(time)?;
+        let at = |offset: Offset| offset.to_timestamp(time).ok();
+        let moment = match self.0.to_ambiguous_timestamp(time).offset() {
+            AmbiguousOffset::Unambiguous { offset } => at(offset),
+            AmbiguousOffset::Fold { before, .. } if edge == Edge::Start => at(before),
+            AmbiguousOffset::Fold { after, .. } => at(after),
+            // By the clock as it is after the jump, the time was just before it.
+            AmbiguousOffset::Gap { after, .. } => {
+                self.0.following(at(after)?).next().map(|jump| jump.timestamp())
+            }
+        };
+        DateTime::from_timestamp(moment?.as_second(), 0)
     }
 
     /// What a clock in the zone shows.
-    pub fn shown(self, time: DateTime<Utc>) -> NaiveDateTime {
-        match self {
-            Self::Local => time.with_timezone(&Local).naive_local(),
-            Self::Named(zone) => time.with_timezone(&zone).naive_local(),
-        }
+    pub fn shown(&self, time: DateTime<Utc>) -> NaiveDateTime {
+        let offset = Timestamp::from_second(time.timestamp()).map(|moment| self.0.to_offset(moment));
+        let seconds = offset.map_or(0, |offset| i64::from(offset.seconds()));
+        time.naive_utc() + chrono::TimeDelta::seconds(seconds)
     }
 }
 
-fn moment<Z: TimeZone>(zone: &Z, time: NaiveDateTime, edge: Edge) -> DateTime<Utc> {
-    for minutes in 0..LONGEST_GAP_MINUTES {
-        match zone.from_local_datetime(&(time + TimeDelta::minutes(minutes))) {
-            MappedLocalTime::None => {}
-            MappedLocalTime::Single(found) => return found.to_utc(),
-            MappedLocalTime::Ambiguous(first, second) => {
-                return if edge == Edge::Start { first } else { second }.to_utc();
-            }
-        }
-    }
-    time.and_utc()
+/// The same time in the other library's words, which end with the year 9999.
+fn civil_of(time: NaiveDateTime) -> Option<civil::DateTime> {
+    let year = i16::try_from(time.year()).ok()?;
+    let part = |value: u32| i8::try_from(value).ok();
+    let (month, day) = (part(time.month())?, part(time.day())?);
+    let (hour, minute, second) = (part(time.hour())?, part(time.minute())?, part(time.second())?);
+    civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()
 }
 
 /// A window of maintenance.
@@ -127,7 +131,7 @@ pub fn window(config: &Maintenance) -> Result<Window, String> {
     let name = config.name.clone().unwrap_or_else(|| "maintenance".to_owned());
     let fail = |what: String| format!("maintenance `{name}`: {what}");
     let zone = match &config.zone {
-        None => Zone::Local,
+        None => Zone::local(),
         Some(zone) => Zone::named(zone).ok_or_else(|| {
             fail(format!("`{zone}` is not a time zone: write one such as Europe/Berlin or UTC"))
         })?,
@@ -171,7 +175,7 @@ fn date_time(text: &str) -> Result<NaiveDateTime, String> {
 }
 
 /// Reads the end of something that begins `now`: a time with or without its date, or with its offset from UTC.
-pub fn until(text: &str, zone: Zone, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+pub fn until(text: &str, zone: &Zone, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }
@@ -189,6 +193,7 @@ pub fn until(text: &str, zone: Zone, now: DateTime<Utc>) -> Result<DateTime<Utc>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
 
     fn berlin() -> Maintenance {
         Maintenance { zone: Some("Europe/Berlin".into()), ..Maintenance::default() }
@@ -262,7 +267,7 @@ mod tests {
     #[test]
     fn silences_end_by_the_wall_clock_too() {
         let check = |text, now: &str, expected: &str| {
-            let found = until(text, Zone::named("Europe/Berlin").unwrap(), now.parse().unwrap());
+            let found = until(text, &Zone::named("Europe/Berlin").unwrap(), now.parse().unwrap());
             assert_eq!(found, Ok(expected.parse().unwrap()), "{text}");
         };
         check("18:00", "2026-11-22T12:00:00Z", "2026-11-22T17:00:00Z");
@@ -274,7 +279,7 @@ mod tests {
         check("2026-11-23 18:00", "2026-11-22T12:00:00Z", "2026-11-23T17:00:00Z");
         check("2026-11-23T18:00:00+09:00", "2026-11-22T12:00:00Z", "2026-11-23T09:00:00Z");
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
-        let error = until("tomorrow", Zone::Local, now).unwrap_err();
+        let error = until("tomorrow", &Zone::local(), now).unwrap_err();
         assert_eq!(error, "`tomorrow` is not a time: write one such as 18:00 or 2026-11-22 18:00");
     }
 
