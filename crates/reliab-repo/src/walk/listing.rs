@@ -1,23 +1,20 @@
 //! One folder, listed and sorted, with the status of what is in it.
 
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::ahead::{Ahead, Job};
+use super::beneath::open_beneath;
 use super::filter::{Filter, Verdict};
 use super::{Root, Status, WalkError, WalkItem, Walked, join};
 
 /// Status is asked for this many entries at a time, so that a huge folder costs no more memory than its names.
 pub(super) const PART: usize = 4096;
-
-/// A path longer than this is opened step by step (`PATH_MAX` is 4096).
-const PATH_STEP: usize = 2000;
 
 /// A folder's entries in order.
 #[derive(Default)]
@@ -205,21 +202,6 @@ pub(super) fn open_folder(root: &Root, below: &[u8]) -> Result<OwnedFd, Errno> {
         (false, false) => join(&root.name, below),
     };
     open_beneath(&root.parent, &path, flags)
-}
-
-/// Opens a path below a folder, following no symbolic link, however long the path is (openat2(2)).
-pub fn open_beneath(folder: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let open = |at: &OwnedFd, path: &[u8], flags| {
-        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        rustix::fs::openat2(at, path.as_c_str(), flags, Mode::empty(), resolve)
-    };
-    let Some(step) = path.get(..PATH_STEP).and_then(|start| start.iter().rposition(|&b| b == b'/')) else {
-        return open(folder, path, flags);
-    };
-    let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let next = open(folder, &path[..step], through)?;
-    open_beneath(&next, &path[step + 1..], flags)
 }
 
 /// `lstat` of a name in a folder; an empty name is the folder itself.

@@ -1,6 +1,7 @@
 //! Walking the source in path order: folders are listed ahead by several threads, within a bound.
 
 mod ahead;
+mod beneath;
 mod filter;
 mod listing;
 
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Stat};
 
 use ahead::{Ahead, Job};
+pub use beneath::open_beneath;
 pub use filter::{Filter, FilterOptions, compile_patterns, patterns_from};
 use listing::Listing;
-pub use listing::{open_beneath, raw_stat};
+pub use listing::raw_stat;
 
 use crate::error::{Error, Result};
 use crate::format::entry::Stamp;
