@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A way to end: a code for the shell, a name for JSON and the state.
@@ -30,7 +31,7 @@ pub trait Ending: Copy {
 macro_rules! exits {
     ($(#[$about:meta])+ $type:ident, $help:ident: $($variant:ident = $code:literal, $name:literal, $meaning:literal;)+) => {
         $(#[$about])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         #[repr(u8)]
         pub enum $type {
             $(#[doc = $meaning] #[serde(rename = $name)] $variant = $code,)+

@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::paths::Env;
@@ -40,7 +41,8 @@ impl fmt::Debug for Secret {
 /// Where a secret is, as the configuration says it: `{ file = "…" }` or `{ env = "…" }`.
 ///
 /// A relative file is looked for in `$CREDENTIALS_DIRECTORY` first (see systemd.exec(5)), then from the working folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum SecretSource {
     /// The content of this file, without the newline at its end.
     File(PathBuf),

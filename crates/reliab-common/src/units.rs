@@ -1,5 +1,6 @@
 //! Sizes, durations and shares, as people write and read them.
 
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -29,6 +30,12 @@ impl Percent {
     /// The share as a fraction between 0 and 1.
     pub fn fraction(self) -> f64 {
         self.0 / 100.0
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
     }
 }
 

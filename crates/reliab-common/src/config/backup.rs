@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _, Unexpected};
+use serde::{Deserialize, Serialize};
 
-use super::values::size;
+use super::values::{Optional, SizeText};
 
 /// The section `[backup]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "the section [backup]")]
 pub struct Backup {
     /// The files and folders to back up.
@@ -20,12 +21,13 @@ pub struct Backup {
     /// Whether to leave out folders with a `CACHEDIR.TAG`.
     pub exclude_caches: bool,
     /// Files of more than this many bytes are left out; in the file, a size such as `"2GiB"`.
-    #[serde(deserialize_with = "size")]
+    #[serde(with = "Optional::<SizeText>")]
     pub exclude_larger_than: Option<u64>,
     /// Whether to stay on the file systems of the sources.
     pub one_file_system: bool,
     /// The zstd level, 1 to 19.
     #[serde(deserialize_with = "level")]
+    #[schemars(range(min = 1, max = 19))]
     pub compression: i32,
     /// The host name of the snapshots, in place of the machine's.
     pub host: Option<String>,

@@ -6,11 +6,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
 
-use super::values::optional_duration;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::values::{DurationText, Optional};
 use crate::secret::SecretSource;
 
 /// The section `[channel]`: channels by name, as in `[channel.ops]`.
@@ -20,13 +24,14 @@ pub type Channels = BTreeMap<String, Channel>;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A place that alerts are sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(
     remote = "Self",
     tag = "type",
     rename_all = "lowercase",
     expecting = "a channel with its type, such as [channel.ops] with type = \"email\""
 )]
+#[schemars(rename = "Channel")]
 pub enum Channel {
     /// Mail.
     Email(Email),
@@ -61,6 +66,13 @@ impl<'de> Deserialize<'de> for Channel {
     }
 }
 
+impl Serialize for Channel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The derived one, which is beside the trait because of the other direction.
+        Self::serialize(self, serializer)
+    }
+}
+
 impl Channel {
     /// Whether its keys belong together, and no secret goes to another machine in clear text.
     fn check(&self) -> Result<(), String> {
@@ -73,6 +85,23 @@ impl Channel {
             Self::Ntfy(ntfy) if ntfy.token.is_some() || ntfy.topic.secret().is_some() => encrypted(&ntfy.url),
             Self::Alertmanager(manager) => manager.check(),
             Self::Command(command) => command.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the keys that belong to a type, for the place of a mistake in them.
+    fn try_keys(kind: &str, keys: ValueDeserializer<'_>) -> Result<(), toml::de::Error> {
+        match kind {
+            "email" => Email::deserialize(keys).map(drop),
+            "webhook" => Webhook::deserialize(keys).map(drop),
+            "slack" | "discord" => Hook::deserialize(keys).map(drop),
+            "telegram" => Telegram::deserialize(keys).map(drop),
+            "pagerduty" => PagerDuty::deserialize(keys).map(drop),
+            "ntfy" => Ntfy::deserialize(keys).map(drop),
+            "alertmanager" => Alertmanager::deserialize(keys).map(drop),
+            "opsgenie" => Opsgenie::deserialize(keys).map(drop),
+            "command" => Command::deserialize(keys).map(drop),
+            "console" => Console::deserialize(keys).map(drop),
             _ => Ok(()),
         }
     }
@@ -112,8 +141,20 @@ impl Channel {
     }
 }
 
+/// The first mistake in the keys of a channel, with its place; none where the text is no TOML.
+pub(super) fn mistake(text: &str) -> Option<toml::de::Error> {
+    let document = DeTable::parse(text).ok()?.into_inner();
+    let channels = document.get("channel")?.get_ref().as_table()?;
+    channels.iter().find_map(|(_, channel)| {
+        let mut keys = channel.clone();
+        let DeValue::Table(table) = keys.get_mut() else { return None };
+        let kind = table.remove("type")?;
+        Channel::try_keys(kind.get_ref().as_str()?, ValueDeserializer::from(keys)).err()
+    })
+}
+
 /// Mail, sent through a server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
     /// The sender, such as `reliab@example.org` or `Reliab <reliab@example.org>`.
@@ -125,7 +166,7 @@ pub struct Email {
 }
 
 /// A mail server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mail server: { host = \"…\" }")]
 pub struct Smtp {
     /// Its name, which its certificate must have.
@@ -144,7 +185,7 @@ pub struct Smtp {
 }
 
 /// How a connection to a mail server is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SmtpTls {
     /// STARTTLS, and nothing is sent where the server does not offer it.
@@ -180,7 +221,7 @@ impl Smtp {
 }
 
 /// A JSON document, posted to a URL.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// Where to; a secret where knowing it is all one needs to post there.
@@ -194,7 +235,7 @@ pub struct Webhook {
 }
 
 /// An incoming webhook of a chat, whose URL is itself the secret.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
     /// Where its URL is.
@@ -202,7 +243,7 @@ pub struct Hook {
 }
 
 /// A Telegram bot.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Telegram {
     /// The bot's token.
@@ -215,7 +256,7 @@ pub struct Telegram {
 }
 
 /// A `PagerDuty` service.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PagerDuty {
     /// The integration key of an Events API v2 integration.
@@ -226,7 +267,7 @@ pub struct PagerDuty {
 }
 
 /// A topic of ntfy.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ntfy {
     /// The topic; a secret where knowing it is all one needs to read it.
@@ -241,7 +282,7 @@ pub struct Ntfy {
 }
 
 /// A Prometheus Alertmanager.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alertmanager {
     /// Its address, such as `http://localhost:9093`.
@@ -272,7 +313,7 @@ impl Alertmanager {
 }
 
 /// An Opsgenie integration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Opsgenie {
     /// The key of an API integration.
@@ -283,13 +324,13 @@ pub struct Opsgenie {
 }
 
 /// A program that is told of alerts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// The program and its arguments; no shell reads them.
     pub command: Vec<String>,
     /// How long it may take; without it, as long as any channel.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     pub timeout: Option<Duration>,
 }
 
@@ -307,7 +348,7 @@ impl Command {
 }
 
 /// Standard error.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Console {}
 
@@ -346,7 +387,8 @@ fn encrypted(url: &str) -> Result<(), String> {
 }
 
 /// A text that may be written down, or be a secret that is elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
 pub enum MaybeSecret {
     /// The text.
     Plain(String),
@@ -476,13 +518,23 @@ mod tests {
              `telegram`, `pagerduty`, `ntfy`, `alertmanager`, `opsgenie`, `command`, `console`",
         );
         check("[channel.a]\nurl = \"x\"\n", "reliab.toml:1:1: missing field `type`");
+        check("[channel.a]\ntype = \"slack\"\n", "reliab.toml:1:1: missing field `url`");
         check(
             "[channel.a]\ntype = \"slack\"\nurl = \"https://hooks.slack.com/planted\"\n",
-            "reliab.toml:1:1: a secret is not written here: say where it is, { file = \"…\" } or { env = \"…\" }",
+            "reliab.toml:3:7: a secret is not written here: say where it is, { file = \"…\" } or { env = \"…\" }",
         );
         check(
             "[channel.a]\ntype = \"console\"\ncolour = true\n",
-            "reliab.toml:1:1: unknown key `colour`, there are no fields",
+            "reliab.toml:3:1: unknown key `colour`, there are no fields",
+        );
+        check(
+            "[channel.a]\ntype = \"console\"\n[channel.b]\nto = [\"a@b.c\"]\nfrom = \"a@b.c\"\ntype = \"email\"\n\
+             [channel.b.smtp]\nhost = \"h\"\nprot = 25\n",
+            "reliab.toml:9:1: unknown key `prot`, expected one of `host`, `port`, `tls`, `user`, `password`, `ca`",
+        );
+        check(
+            "channel.a = { timeout = 5, command = [\"page\"], type = \"command\" }\n",
+            "reliab.toml:1:25: invalid type: integer `5`, expected a string",
         );
     }
 

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::values::{duration, optional_duration, size};
+use super::values::{DurationText, Needed, Optional, PercentText, SizeText};
 use crate::secret::SecretSource;
-use crate::units::{self, Percent};
+use crate::units::Percent;
 
 /// The section `[disk]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "the section [disk]")]
 pub struct Disk {
     /// When a file system gets a warning.
@@ -19,10 +19,10 @@ pub struct Disk {
     /// When a file system is critical.
     pub critical: DiskLimits,
     /// How much more than a threshold must be free before its level is left again, as a part of the threshold.
-    #[serde(deserialize_with = "percent")]
+    #[serde(with = "Optional::<PercentText>")]
     pub clear: Option<Percent>,
     /// How long a file system may take to answer.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "Needed::<DurationText>")]
     pub deadline: Duration,
     /// Mount points that are left out; one that ends in `/*` stands for all below it.
     pub exclude: Vec<PathBuf>,
@@ -56,25 +56,25 @@ impl Default for Disk {
 }
 
 /// Thresholds of a file system; the first that is reached counts.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "thresholds such as { used = \"80%\", free = \"10GiB\" }")]
 pub struct DiskLimits {
     /// This part is used, as df shows it.
-    #[serde(deserialize_with = "percent")]
+    #[serde(with = "Optional::<PercentText>")]
     pub used: Option<Percent>,
     /// No more than this many bytes are free for users.
-    #[serde(deserialize_with = "size")]
+    #[serde(with = "Optional::<SizeText>")]
     pub free: Option<u64>,
     /// This part of the inodes is used.
-    #[serde(deserialize_with = "percent")]
+    #[serde(with = "Optional::<PercentText>")]
     pub inodes: Option<Percent>,
     /// It is expected to be full within this time.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(with = "Optional::<DurationText>")]
     pub full_in: Option<Duration>,
 }
 
 /// A file system that must be mounted.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a file system such as { path = \"/srv\" }")]
 pub struct DiskMount {
     /// The mount point.
@@ -97,38 +97,38 @@ pub struct DiskMount {
 }
 
 /// A directory whose size is watched.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a directory such as { path = \"/var/log\", warn = \"10GiB\" }")]
 pub struct DiskDirectory {
     /// The directory.
     pub path: PathBuf,
     /// A warning from this many bytes on.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, with = "Optional::<SizeText>")]
     pub warn: Option<u64>,
     /// Critical from this many bytes on.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, with = "Optional::<SizeText>")]
     pub critical: Option<u64>,
     /// How long measuring it may take.
-    #[serde(default = "five_minutes", deserialize_with = "duration")]
+    #[serde(default = "five_minutes", with = "Needed::<DurationText>")]
     pub deadline: Duration,
 }
 
 /// A `SQLite` file whose size is watched.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a SQLite file such as { path = \"data/app.db\" }")]
 pub struct DiskFile {
     /// The file.
     pub path: PathBuf,
     /// A warning from this many bytes on, its write-ahead log included.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, with = "Optional::<SizeText>")]
     pub warn: Option<u64>,
     /// Critical from this many bytes on, its write-ahead log included.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, with = "Optional::<SizeText>")]
     pub critical: Option<u64>,
 }
 
 /// The kind of a database server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseKind {
     /// `PostgreSQL`, asked with `psql`.
@@ -138,7 +138,7 @@ pub enum DatabaseKind {
 }
 
 /// A database server whose databases' sizes are watched.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
     expecting = "a database server such as { name = \"main\", kind = \"postgresql\" }"
@@ -164,21 +164,15 @@ pub struct DiskDatabase {
     #[serde(default)]
     pub password: Option<SecretSource>,
     /// A warning when one database has this many bytes.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, with = "Optional::<SizeText>")]
     pub warn: Option<u64>,
     /// Critical when one database has this many bytes.
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, with = "Optional::<SizeText>")]
     pub critical: Option<u64>,
 }
 
 fn five_minutes() -> Duration {
     Duration::from_secs(300)
-}
-
-/// A share such as `"80%"`.
-fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Percent>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    units::parse_percent(&text).map(Some).map_err(D::Error::custom)
 }
 
 #[cfg(test)]

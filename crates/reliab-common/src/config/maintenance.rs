@@ -1,9 +1,10 @@
 //! The section `[[maintenance]]`: times at which nobody is told.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A window of maintenance: once (`from`, `until`) or each week (`days`, `start`, `end`), by the clock on the wall.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a window of maintenance")]
 pub struct Maintenance {
     /// What it is called where a message was held back for it.

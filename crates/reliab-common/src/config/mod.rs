@@ -8,7 +8,9 @@ pub mod maintenance;
 pub mod probe;
 pub mod rule;
 pub mod schedule;
+pub mod schema;
 pub mod service;
+pub mod shown;
 pub mod slo;
 pub mod source;
 pub mod uplink;
@@ -18,7 +20,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::paths::Env;
@@ -37,8 +40,9 @@ pub use source::ConfigFile;
 pub use uplink::Uplink;
 
 /// The configuration; every part has a default.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(title = "reliab.toml")]
 pub struct Config {
     /// What holds for all rules.
     pub alert: Alert,
@@ -55,6 +59,7 @@ pub struct Config {
     /// Which file systems, directories and database files are watched.
     pub disk: Disk,
     /// Which jobs timers start, and when one is late.
+    #[serde(serialize_with = "schedule::shown")]
     pub schedule: Schedule,
     /// What is asked over the network.
     pub probe: Vec<Probe>,
@@ -103,7 +108,11 @@ impl Config {
             ConfigError::Content { path: path.to_owned(), line, column, message }
         };
         let text = std::str::from_utf8(bytes).map_err(|error| fail(error.valid_up_to(), "not UTF-8 text"))?;
-        toml::from_str(text).map_err(|error| fail(error.span().map_or(0, |span| span.start), error.message()))
+        toml::from_str(text).map_err(|error| {
+            // Of a channel's keys serde has forgotten the places when it knows which type they belong to.
+            let error = channel::mistake(text).unwrap_or(error);
+            fail(error.span().map_or(0, |span| span.start), error.message())
+        })
     }
 }
 

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::values::{duration, optional_duration, required_size};
+use super::values::{DurationText, Needed, OneOrMore, Optional, SizeText};
 use crate::secret::SecretSource;
 use crate::units;
 
 /// A probe. Exactly one of `http`, `tcp`, `tls` and `dns` says what is asked.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a probe such as [[probe]]")]
+#[schemars(extend(
+    "required" = ["name"],
+    "oneOf" = [{ "required": ["http"] }, { "required": ["tcp"] }, { "required": ["tls"] }, { "required": ["dns"] }],
+))]
 pub struct Probe {
     /// The name, in results, rules and on the command line.
     pub name: String,
@@ -45,7 +49,7 @@ pub struct Probe {
     /// The version of HTTP; without it, the one agreed on in the TLS handshake, else 1.1.
     pub version: Option<HttpVersion>,
     /// A body of more than this many bytes, packed or unpacked, is a failure.
-    #[serde(deserialize_with = "required_size")]
+    #[serde(with = "Needed::<SizeText>")]
     pub body_limit: u64,
 
     /// Certificates (PEM) to trust in place of the system's.
@@ -74,14 +78,14 @@ pub struct Probe {
     pub transport: Transport,
 
     /// How long an attempt may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "Needed::<DurationText>")]
     pub timeout: Duration,
     /// How long each phase of an attempt may take.
     pub timeouts: PhaseLimits,
     /// How many more attempts a probe has that fails.
     pub retries: u8,
     /// The time between two attempts.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "Needed::<DurationText>")]
     pub retry_pause: Duration,
     /// What the answer must be like.
     pub expect: Expect,
@@ -126,7 +130,7 @@ impl Default for Probe {
 }
 
 /// The value of a header: text, or where the secret is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged, expecting = "text, { file = \"…\" } or { env = \"…\" }")]
 pub enum HeaderText {
     /// As it stands here.
@@ -136,7 +140,7 @@ pub enum HeaderText {
 }
 
 /// User and password.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicAuth {
     /// The user.
@@ -146,7 +150,7 @@ pub struct BasicAuth {
 }
 
 /// A version of HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum HttpVersion {
     /// HTTP/1.1
     #[serde(rename = "1.1")]
@@ -157,8 +161,9 @@ pub enum HttpVersion {
 }
 
 /// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "u8")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "u8", into = "u8")]
+#[schemars(extend("enum" = [4, 6]))]
 pub enum IpFamily {
     /// IPv4
     V4,
@@ -178,8 +183,17 @@ impl TryFrom<u8> for IpFamily {
     }
 }
 
+impl From<IpFamily> for u8 {
+    fn from(family: IpFamily) -> Self {
+        match family {
+            IpFamily::V4 => 4,
+            IpFamily::V6 => 6,
+        }
+    }
+}
+
 /// How a DNS server is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// By UDP, and once more by TCP where the answer does not fit.
@@ -190,32 +204,32 @@ pub enum Transport {
 }
 
 /// How long each phase may take; without a limit, as long as the attempt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhaseLimits {
     /// Resolving the name.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(with = "Optional::<DurationText>")]
     pub dns: Option<Duration>,
     /// Connecting.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(with = "Optional::<DurationText>")]
     pub connect: Option<Duration>,
     /// The TLS handshake.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(with = "Optional::<DurationText>")]
     pub tls: Option<Duration>,
     /// From the request to the first byte of the answer.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(with = "Optional::<DurationText>")]
     pub first_byte: Option<Duration>,
     /// From the first byte to the last.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(with = "Optional::<DurationText>")]
     pub transfer: Option<Duration>,
 }
 
 /// What the answer must be like.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
     /// Status codes and ranges, such as `"200"` or `"200-299"`; 200 to 299 without any.
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(with = "OneOrMore")]
     pub status: Vec<String>,
     /// Text that must be in the body.
     pub body: Option<String>,
@@ -226,7 +240,7 @@ pub struct Expect {
     /// Regular expressions by the name of the header in whose value they must match.
     pub header: BTreeMap<String, String>,
     /// Conditions on a JSON body, such as `'$.status == "ok"'`.
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(with = "OneOrMore")]
     pub json: Vec<String>,
     /// How long the whole may take.
     pub latency: Option<LatencyLimit>,
@@ -235,14 +249,14 @@ pub struct Expect {
     /// How many days the certificate must still be valid.
     pub cert_days: Option<DaysLimit>,
     /// Values of DNS records that must be in the answer.
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(with = "OneOrMore")]
     pub answer: Vec<String>,
     /// The response code of the DNS answer; `NOERROR` without it.
     pub rcode: Option<String>,
 }
 
 /// From which latency on a phase gives a warning or is critical.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhaseLatencies {
     /// Resolving the name.
@@ -258,17 +272,20 @@ pub struct PhaseLatencies {
 }
 
 /// Latencies that are too long: `"500ms"` for a warning, or `{ warn = "500ms", critical = "2s" }`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "RawLimit<String>")]
+#[schemars(try_from = "RawLimit<Needed<DurationText>>")]
 pub struct LatencyLimit {
     /// More than this is a warning.
+    #[serde(serialize_with = "Optional::<DurationText>::serialize")]
     pub warn: Option<Duration>,
     /// More than this is critical.
+    #[serde(serialize_with = "Optional::<DurationText>::serialize")]
     pub critical: Option<Duration>,
 }
 
 /// Days that are too few: `20` for a warning, or `{ warn = 20, critical = 7 }`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(from = "RawLimit<u32>")]
 pub struct DaysLimit {
     /// Fewer than this is a warning.
@@ -277,14 +294,14 @@ pub struct DaysLimit {
     pub critical: Option<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a value such as 20 or \"500ms\", or { warn = …, critical = … }")]
 enum RawLimit<T> {
     Warn(T),
     Both(RawLimits<T>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawLimits<T> {
     warn: Option<T>,
@@ -314,19 +331,6 @@ impl From<RawLimit<u32>> for DaysLimit {
     fn from(raw: RawLimit<u32>) -> Self {
         let (warn, critical) = raw.parts();
         Self { warn, critical }
-    }
-}
-
-/// One text or number, or a list of them.
-fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let texts = |value: toml::Value| match value {
-        toml::Value::String(text) => Ok(text),
-        toml::Value::Integer(number) => Ok(number.to_string()),
-        _ => Err(D::Error::custom("expected a text or a number, or a list of them")),
-    };
-    match toml::Value::deserialize(deserializer)? {
-        toml::Value::Array(values) => values.into_iter().map(texts).collect(),
-        value => texts(value).map(|text| vec![text]),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::values::optional_duration;
+use super::values::{DurationText, Optional};
 use crate::exit::Level;
 
 /// A rule as it stands in the file; its text is read by `reliab alert`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a rule with `when`")]
 pub struct Rule {
     /// What it is called in messages; without it, the text of `when`.
@@ -23,13 +24,13 @@ pub struct Rule {
     #[serde(default)]
     pub because: Vec<String>,
     /// How long the condition must have gone before the incident is closed.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     pub clear_for: Option<Duration>,
     /// The time between reminders; `0s` for none.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     pub remind: Option<Duration>,
     /// How long after the first message further channels are told, unless somebody acknowledged.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     pub escalate_after: Option<Duration>,
     /// Those channels.
     pub escalate_to: Option<Vec<String>>,

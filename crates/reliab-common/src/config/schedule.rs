@@ -1,13 +1,15 @@
 //! The section `[schedule]`: which jobs timers start, and when one is late.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use chrono::{NaiveTime, Timelike, Weekday};
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::values::optional_duration;
+use super::values::{DurationText, Optional};
 use crate::units;
 
 /// The section `[schedule]`: jobs by name, as in `[schedule.backup]`.
@@ -25,6 +27,11 @@ pub struct ScheduledJob {
     late_after: Option<Duration>,
     /// After how long a run is stopped, where that is said.
     timeout: Option<Duration>,
+}
+
+/// Shows each job with what follows from its name and its rhythm.
+pub(super) fn shown<S: Serializer>(schedule: &Schedule, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(schedule.iter().map(|(name, job)| (name, job.keys(name))))
 }
 
 /// When a job starts.
@@ -48,22 +55,23 @@ pub struct TimeOfDay {
 }
 
 /// The keys of a job, as the file has them.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a job such as [schedule.backup]")]
+#[schemars(extend("oneOf" = [{ "required": ["every"] }, { "required": ["at"] }]))]
 struct Keys {
     /// The command line after `reliab`; its first word is the tool. Without it, the job's name.
     #[serde(default)]
     command: Vec<String>,
     /// The time between two starts.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     every: Option<Duration>,
     /// The time of day of a start, such as `"02:30"` or `"Sun 04:00"`, in the machine's time zone.
     at: Option<String>,
     /// How long after its last run the job is late; without it, found from the rhythm.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     late_after: Option<Duration>,
     /// After how long a run is stopped; without it, found from the rhythm.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     timeout: Option<Duration>,
 }
 
@@ -75,6 +83,21 @@ impl ScheduledJob {
     /// The command line after `reliab` of the job called `name`.
     pub fn command(&self, name: &str) -> Vec<String> {
         if self.command.is_empty() { vec![name.to_owned()] } else { self.command.clone() }
+    }
+
+    /// All keys of the job called `name`, as the file could have them.
+    fn keys(&self, name: &str) -> Keys {
+        let (every, at) = match self.start {
+            Start::Every(period) => (Some(period), None),
+            Start::At(time) => (None, Some(time.to_string())),
+        };
+        Keys {
+            command: self.command(name),
+            every,
+            at,
+            late_after: Some(self.late_after()),
+            timeout: Some(self.timeout()),
+        }
     }
 
     /// The tool that the job called `name` runs: the first word of its command line that is no option.
@@ -109,6 +132,16 @@ impl ScheduledJob {
     /// After how long a run is stopped: the period, but at least 10 minutes and at most a day.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or_else(|| self.period().clamp(10 * MINUTE, DAY))
+    }
+}
+
+impl JsonSchema for ScheduledJob {
+    fn schema_name() -> Cow<'static, str> {
+        "ScheduledJob".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Keys::json_schema(generator)
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::probe::BasicAuth;
-use super::values::{duration, required_size};
+use super::values::{DurationText, Needed, SizeText};
 use crate::secret::SecretSource;
 
 /// A service. With `metrics`, its requests, errors and latency are read from its Prometheus endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a service such as [[service]]")]
+#[schemars(extend("required" = ["name"]))]
 pub struct Service {
     /// The name, in results, rules and on the command line.
     pub name: String,
@@ -28,10 +30,10 @@ pub struct Service {
     /// A bearer token.
     pub bearer: Option<SecretSource>,
     /// How long a scrape may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "Needed::<DurationText>")]
     pub timeout: Duration,
     /// More than this many bytes are not read.
-    #[serde(deserialize_with = "required_size")]
+    #[serde(with = "Needed::<SizeText>")]
     pub body_limit: u64,
 }
 

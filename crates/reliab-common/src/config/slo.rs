@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 
-use super::values::optional_duration;
+use super::values::{DurationText, Optional};
 
 /// A service level objective.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "an objective with `name` and `objective`")]
 pub struct Slo {
     /// The name, as in `burn(NAME)`.
@@ -17,9 +18,10 @@ pub struct Slo {
     pub service: Option<String>,
     /// The part of requests that must go well, in percent, such as 99.9.
     #[serde(deserialize_with = "objective")]
+    #[schemars(range(min = 50, max = 99.9999))]
     pub objective: f64,
     /// The time over which it must be met, 30 days without it.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, with = "Optional::<DurationText>")]
     pub window: Option<Duration>,
 }
 
