@@ -46,16 +46,73 @@ pub struct Added {
 
 /// Takes blobs, compresses them on several threads and publishes packs of them in the order they came.
 pub struct PackSink {
-    jobs: Option<Sender<Job>>,
-    spare: Receiver<Vec<u8>>,
-    workers: Vec<JoinHandle<Result<()>>>,
-    writer: Option<JoinHandle<Result<Added>>>,
+    storage: Arc<dyn Storage>,
+    level: i32,
+    threads: usize,
+    line: Line,
     next: u64,
 }
 
+/// The threads behind a sink. They begin with the first blob: a run in which nothing changed has none.
+enum Line {
+    Idle,
+    Running(Running),
+    Ended,
+}
+
+struct Running {
+    jobs: Sender<Job>,
+    spare: Receiver<Vec<u8>>,
+    workers: Vec<JoinHandle<Result<()>>>,
+    writer: JoinHandle<Result<Added>>,
+}
+
 impl PackSink {
-    /// Starts `threads` compressing threads and one that writes.
-    pub fn start(storage: Arc<dyn Storage>, level: i32, threads: usize) -> Self {
+    /// A sink with `threads` compressing threads and one that writes.
+    pub fn new(storage: Arc<dyn Storage>, level: i32, threads: usize) -> Self {
+        Self { storage, level, threads, line: Line::Idle, next: 0 }
+    }
+
+    /// An empty buffer for a blob's content, used before where possible.
+    pub fn buffer(&self) -> Vec<u8> {
+        let Line::Running(line) = &self.line else { return Vec::new() };
+        let mut buffer = line.spare.try_recv().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// Hands a blob over; waits while the threads have enough to do.
+    pub fn put(&mut self, kind: BlobKind, id: BlobId, content: Vec<u8>) -> Result<()> {
+        if let Line::Idle = self.line {
+            self.line = Line::Running(Running::start(&self.storage, self.level, self.threads));
+        }
+        let job = Job { sequence: self.next, kind, id, content };
+        self.next += 1;
+        let sent = matches!(&self.line, Line::Running(line) if line.jobs.send(job).is_ok());
+        if sent { Ok(()) } else { Err(self.failure()) }
+    }
+
+    /// Waits until all is published.
+    pub fn finish(mut self) -> Result<Added> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Added> {
+        match std::mem::replace(&mut self.line, Line::Ended) {
+            Line::Idle => Ok(Added::default()),
+            Line::Running(line) => line.join(),
+            Line::Ended => Err(Error::Panicked),
+        }
+    }
+
+    /// The error that made the threads stop.
+    fn failure(&mut self) -> Error {
+        self.join().err().unwrap_or(Error::Panicked)
+    }
+}
+
+impl Running {
+    fn start(storage: &Arc<dyn Storage>, level: i32, threads: usize) -> Self {
         let (jobs, job_queue) = bounded::<Job>(threads);
         let (done, done_queue) = bounded::<Done>(threads);
         let (used, spare) = bounded(threads * 2 + 2);
@@ -69,48 +126,20 @@ impl PackSink {
                 std::thread::spawn(move || compress_all(level, guard, &queue, &done, &used, &frames))
             })
             .collect();
+        let storage = Arc::clone(storage);
         let writer = std::thread::spawn(move || write_all(storage, &done_queue, &used_frames));
-        Self { jobs: Some(jobs), spare, workers, writer: Some(writer), next: 0 }
+        Self { jobs, spare, workers, writer }
     }
 
-    /// An empty buffer for a blob's content, used before where possible.
-    pub fn buffer(&self) -> Vec<u8> {
-        let mut buffer = self.spare.try_recv().unwrap_or_default();
-        buffer.clear();
-        buffer
-    }
-
-    /// Hands a blob over; waits while the threads have enough to do.
-    pub fn put(&mut self, kind: BlobKind, id: BlobId, content: Vec<u8>) -> Result<()> {
-        let sequence = self.next;
-        self.next += 1;
-        let sent =
-            self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { sequence, kind, id, content }).is_ok());
-        if sent { Ok(()) } else { Err(self.failure()) }
-    }
-
-    /// Waits until all is published.
-    pub fn finish(mut self) -> Result<Added> {
-        self.join()
-    }
-
-    fn join(&mut self) -> Result<Added> {
-        self.jobs = None;
+    fn join(self) -> Result<Added> {
+        drop(self.jobs);
         let mut outcome = Ok(());
-        for worker in self.workers.drain(..) {
+        for worker in self.workers {
             outcome = outcome.and(worker.join().unwrap_or(Err(Error::Panicked)));
         }
-        let written = match self.writer.take() {
-            Some(writer) => writer.join().unwrap_or(Err(Error::Panicked)),
-            None => Err(Error::Panicked),
-        };
+        let written = self.writer.join().unwrap_or(Err(Error::Panicked));
         // The writer's error is the cause where there is one: workers stop because it did.
         written.and_then(|added| outcome.map(|()| added))
-    }
-
-    /// The error that made the threads stop.
-    fn failure(&mut self) -> Error {
-        self.join().err().unwrap_or(Error::Panicked)
     }
 }
 
@@ -233,8 +262,26 @@ impl OpenPack {
 impl Drop for PackSink {
     /// A run that fails or is stopped still publishes the packs it has filled: the next run adopts them.
     fn drop(&mut self) {
-        if self.writer.is_some() {
-            drop(self.join());
-        }
+        drop(self.join());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::LocalStorage;
+
+    #[test]
+    fn threads_begin_with_the_first_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = || Arc::new(LocalStorage::open(folder.path())) as Arc<dyn Storage>;
+        let idle = PackSink::new(storage(), 3, 2);
+        drop(idle.buffer());
+        assert!(matches!(idle.line, Line::Idle));
+        assert_eq!(idle.finish().unwrap().blobs, 0);
+        let mut sink = PackSink::new(storage(), 3, 2);
+        sink.put(BlobKind::Chunk, BlobId::of(b"text"), b"text".to_vec()).unwrap();
+        assert!(matches!(sink.line, Line::Running(_)));
+        assert_eq!(sink.finish().unwrap().blobs, 1);
     }
 }

@@ -58,7 +58,7 @@ impl<'a> Store<'a> {
         events: &'a dyn Events,
         folder: &Path,
     ) -> Self {
-        let sink = PackSink::start(repository.storage().clone(), options.level, options.threads);
+        let sink = PackSink::new(repository.storage().clone(), options.level, options.threads);
         Self {
             repository,
             events,

@@ -126,8 +126,13 @@ impl Disk for FsDisk {
     }
 
     fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+        let file = File::open(self.path(path))?;
+        let limit = limit.saturating_add(1);
+        // With room for all of it, a small file is two reads; growing takes one for each doubling.
+        let room = usize::try_from(file.metadata()?.len().saturating_add(1).min(limit)).unwrap_or(0);
         let mut bytes = Vec::new();
-        File::open(self.path(path))?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        bytes.try_reserve_exact(room)?;
+        file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

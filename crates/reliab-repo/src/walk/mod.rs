@@ -117,6 +117,8 @@ pub type WalkItem = std::result::Result<Walked, WalkError>;
 /// Walks roots in path order.
 pub struct Walk {
     ahead: Arc<Ahead>,
+    /// How many list ahead. They begin with the first folder below a root: a few files need none.
+    listers: usize,
     threads: Vec<std::thread::JoinHandle<()>>,
     roots: std::vec::IntoIter<Arc<Root>>,
     stack: Vec<Frame>,
@@ -134,16 +136,10 @@ struct Frame {
 impl Walk {
     /// Begins a walk; `threads` list folders ahead of it.
     pub fn start(roots: Vec<Arc<Root>>, filter: Arc<Filter>, threads: usize) -> Self {
-        let ahead = Arc::new(Ahead::new(filter));
-        let threads = (0..threads)
-            .map(|_| {
-                let ahead = Arc::clone(&ahead);
-                std::thread::spawn(move || ahead.work())
-            })
-            .collect();
         Self {
-            ahead,
-            threads,
+            ahead: Arc::new(Ahead::new(filter)),
+            listers: threads,
+            threads: Vec::new(),
             roots: roots.into_iter(),
             stack: Vec::new(),
             pending: std::collections::VecDeque::new(),
@@ -156,6 +152,10 @@ impl Walk {
             self.pending.push_back(Err(error));
         }
         let jobs = self.ahead.ask_for_folders(&listing);
+        if self.threads.is_empty() && !jobs.is_empty() {
+            let listers = (0..self.listers).map(|_| Arc::clone(&self.ahead));
+            self.threads = listers.map(|ahead| std::thread::spawn(move || ahead.work())).collect();
+        }
         self.stack.push(Frame { listing, next: 0, jobs });
     }
 
