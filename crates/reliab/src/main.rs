@@ -7,8 +7,10 @@ mod doctor;
 mod heartbeat;
 mod install;
 mod man;
+mod secrets;
 mod systemd;
 mod table;
+mod terminal;
 
 use std::process::ExitCode;
 

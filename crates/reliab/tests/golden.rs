@@ -367,5 +367,5 @@ fn completions_and_manual_pages_are_made_from_the_same_definitions() {
     assert!(bench.run(&["man", "pages"]).status.success());
     let page = fs::read_to_string(bench.path("pages/reliab-restore.1")).unwrap();
     assert!(page.contains("scratch"), "{page}");
-    assert_eq!(fs::read_dir(bench.path("pages")).unwrap().count(), 29);
+    assert_eq!(fs::read_dir(bench.path("pages")).unwrap().count(), 31);
 }

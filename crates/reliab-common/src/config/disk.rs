@@ -29,12 +29,16 @@ pub struct Disk {
     /// Types of file systems that are left out, such as `"tmpfs"`.
     pub exclude_types: Vec<String>,
     /// File systems that must be mounted, each with what is special about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mount: Vec<DiskMount>,
     /// Directories whose size is watched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directory: Vec<DiskDirectory>,
     /// `SQLite` files whose size is watched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sqlite: Vec<DiskFile>,
     /// Database servers whose databases' sizes are watched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub database: Vec<DiskDatabase>,
 }
 

@@ -47,10 +47,13 @@ pub struct Config {
     /// What holds for all rules.
     pub alert: Alert,
     /// When nobody is told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub maintenance: Vec<Maintenance>,
     /// When somebody is told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rule: Vec<Rule>,
     /// What part of requests must go well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slo: Vec<Slo>,
     /// What is backed up, to where and how.
     pub backup: Backup,
@@ -62,10 +65,12 @@ pub struct Config {
     #[serde(serialize_with = "schedule::shown")]
     pub schedule: Schedule,
     /// What is asked over the network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probe: Vec<Probe>,
     /// How a run tells that its own connection is down.
     pub uplink: Uplink,
     /// Services whose own metrics are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service: Vec<Service>,
 }
 

@@ -155,8 +155,8 @@ mod tests {
         let again = read(&text);
         // What follows from a job's rhythm is written out, and follows no more.
         assert_eq!(
-            Config { schedule: Default::default(), ..again.clone() },
-            Config { schedule: Default::default(), ..config }
+            Config { schedule: crate::config::Schedule::new(), ..again.clone() },
+            Config { schedule: crate::config::Schedule::new(), ..config }
         );
         assert_eq!(told(&again), text);
         let job = &again.schedule["probe"];

@@ -1,18 +1,15 @@
 //! The configuration: can it be understood, are its secrets secret, are its scheduled commands commands?
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use reliab_common::config::source::NamedSecret;
 use reliab_common::config::{Config, ConfigFile};
 use reliab_common::failure::plain;
 use reliab_common::paths::Env;
-use reliab_common::secret::SecretSource;
 
 use super::Patient;
 use super::finding::Finding;
 use crate::config_command::{command_problem, section_problems};
+use crate::secrets;
 
 const SUBJECT: &str = "configuration";
 
@@ -54,44 +51,8 @@ pub fn read(
 
 /// Looks at each secret that the configuration names, not into it.
 pub fn secrets(patient: &Patient, findings: &mut Vec<Finding>) {
-    let Some(file) = &patient.file else { return };
-    for secret in file.secrets() {
-        match &secret.source {
-            SecretSource::File(_) => findings.push(secret_file(&secret, patient)),
-            SecretSource::Env(name) if patient.env.var(name).is_none() => findings.push(Finding::warning(
-                format!("secret {}", secret.key),
-                format!("${name} is not set here"),
-                "timers start jobs without your environment: put it into a file, { file = \"…\" }",
-            )),
-            SecretSource::Env(_) => {}
-        }
-    }
-}
-
-fn secret_file(secret: &NamedSecret, patient: &Patient) -> Finding {
-    let subject = format!("secret {}", secret.key);
-    let named = secret.source.file(&patient.env).unwrap_or_default();
-    let path: PathBuf = patient.folder().join(named);
-    let shown = path.display();
-    let mode = match fs::metadata(&path) {
-        Ok(file) => file.permissions().mode() & 0o777,
-        Err(error) => {
-            let text = format!("cannot read {shown}: {}", plain(&error));
-            return Finding::critical(
-                subject,
-                text,
-                format!("write the secret into {shown} and chmod 600 it"),
-            );
-        }
-    };
-    let step = format!("chmod 600 {shown}, and change the secret if others may have read it");
-    if mode & 0o007 != 0 {
-        Finding::critical(subject, format!("{shown} can be read by everybody (mode {mode:03o})"), step)
-    } else if mode & 0o070 != 0 {
-        Finding::warning(subject, format!("{shown} can be read by its group (mode {mode:03o})"), step)
-    } else {
-        Finding::well(subject, shown.to_string())
-    }
+    let file = patient.file.iter();
+    findings.extend(file.flat_map(|file| secrets::check(file, &patient.folder(), &patient.env)));
 }
 
 /// A section that the tool it is for would refuse.

@@ -105,7 +105,9 @@ impl Disk {
         if let Some(source) = source.filter(|_| disks.is_empty()) {
             let device = source.canonicalize().unwrap_or_else(|_| source.to_owned());
             let name = device.strip_prefix("/dev").unwrap_or(&device).display().to_string();
-            disks = beneath(&sys.join("class/block").join(name.replace('/', "!")));
+            let name = name.replace('/', "!");
+            let is_btrfs = mount.is_some_and(|mount| mount.kind == "btrfs");
+            disks = if is_btrfs { btrfs(sys, &name) } else { beneath(&sys.join("class/block").join(name)) };
         }
         Self { device, beneath: disks, machine: mount.and_then(machine) }
     }
@@ -133,6 +135,22 @@ fn machine(mount: &Mount) -> Option<String> {
         "cifs" | "smb3" => Some(source.trim_start_matches('/').split('/').next()?.to_owned()),
         _ => None,
     }
+}
+
+/// The whole disks beneath all devices of the btrfs that has the device `name`; none where they are not all known.
+///
+/// The source of a mount is only one of them. See the kernel's Documentation/ABI/testing/sysfs-fs-btrfs.
+fn btrfs(sys: &Path, name: &str) -> BTreeSet<PathBuf> {
+    let entries =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let holds = |file_system: &PathBuf| file_system.join("devices").join(name).exists();
+    let Some(file_system) = entries(sys.join("fs/btrfs")).find(holds) else { return BTreeSet::new() };
+    let is_missing =
+        |device: PathBuf| fs::read_to_string(device.join("missing")).is_ok_and(|text| text.trim() == "1");
+    if entries(file_system.join("devinfo")).any(is_missing) {
+        return BTreeSet::new();
+    }
+    entries(file_system.join("devices")).flat_map(|device| beneath(&device)).collect()
 }
 
 /// The whole disks beneath a block device: a partition's disk, and those of what a mapped device stands on.
@@ -190,15 +208,49 @@ mod tests {
         assert_eq!(disk(dir.path()).shares(&disk(Path::new("/proc"))), None);
     }
 
+    /// Adds a btrfs over these devices to a part of /sys.
+    fn btrfs_of(sys: &Path, name: &str, devices: &[&str]) {
+        let folder = sys.join("fs/btrfs").join(name).join("devices");
+        fs::create_dir_all(&folder).unwrap();
+        for device in devices {
+            symlink(sys.join(device), folder.join(device.rsplit('/').next().unwrap())).unwrap();
+        }
+    }
+
+    #[test]
+    fn all_devices_of_a_btrfs_are_compared_unless_one_is_missing() {
+        let sys = sys();
+        fs::create_dir_all(sys.path().join("sdc")).unwrap();
+        btrfs_of(sys.path(), "pool", &["sda/sda1", "sdb"]);
+        btrfs_of(sys.path(), "copy", &["dm-0"]);
+        btrfs_of(sys.path(), "far", &["sdc"]);
+        let table = MountTable::parse(
+            b"21 1 0:31 / /srv rw - btrfs /dev/sdb rw\n22 1 0:32 / /copy rw - btrfs /dev/dm-0 rw\n\
+            23 1 0:33 / /far rw - btrfs /dev/sdc rw\n24 1 0:34 / /gone rw - btrfs /dev/sdx rw\n",
+        );
+        let disk = |number: usize| {
+            let device = rustix::fs::makedev(0, 31 + u32::try_from(number).unwrap());
+            Disk::on(device, Some(&table.mounts[number]), sys.path())
+        };
+        assert_eq!(disk(0).beneath.len(), 2);
+        // The mount names sdb, and the other file system is on a partition of sda.
+        assert_eq!(disk(0).shares(&disk(1)), Some(true));
+        assert_eq!(disk(0).shares(&disk(2)), Some(false));
+        assert_eq!(disk(0).shares(&disk(3)), None);
+        let missing = sys.path().join("fs/btrfs/pool/devinfo/2");
+        fs::create_dir_all(&missing).unwrap();
+        fs::write(missing.join("missing"), "1\n").unwrap();
+        assert_eq!(disk(0).shares(&disk(2)), None);
+        fs::write(missing.join("missing"), "0\n").unwrap();
+        assert_eq!(disk(0).shares(&disk(2)), Some(false));
+    }
+
     /// Two subvolumes, a file system on another disk, one of another machine, and one that has no disk.
     #[test]
     fn subvolumes_are_on_the_disk_that_was_mounted() {
         let sys = sys();
-        fs::create_dir_all(sys.path().join("class/block")).unwrap();
-        for disk in ["sda/sda1", "sdb"] {
-            let name = disk.rsplit('/').next().unwrap();
-            symlink(sys.path().join(disk), sys.path().join("class/block").join(name)).unwrap();
-        }
+        btrfs_of(sys.path(), "one", &["sda/sda1"]);
+        btrfs_of(sys.path(), "two", &["sdb"]);
         let text = "21 1 0:31 /data /data rw - btrfs /dev/sda1 rw\n22 1 0:31 /home /home rw - btrfs /dev/sda1 rw\n\
             23 1 0:33 / /mnt rw - btrfs /dev/sdb rw\n24 1 0:34 / /far rw - nfs4 nas:/export rw\n\
             25 1 0:35 / /pool rw - zfs pool/a rw\n";

@@ -4,7 +4,7 @@ mod channels;
 mod clock;
 mod configuration;
 mod disks;
-mod finding;
+pub mod finding;
 mod state;
 mod timers;
 
@@ -24,6 +24,7 @@ use reliab_common::ui::Ui;
 use serde::Serialize;
 
 use crate::systemd::Systemd;
+use crate::terminal::columns;
 use finding::Finding;
 
 /// The command's name.
@@ -100,7 +101,8 @@ impl Args {
             ui.json(&document(NAME, level, Report { findings }));
         } else {
             let shown = findings.iter().filter(|finding| finding.level != Level::Ok || !ui.is_quiet());
-            let lines: Vec<String> = shown.flat_map(Finding::lines).collect();
+            let columns = columns();
+            let lines: Vec<String> = shown.flat_map(|finding| finding.lines(columns)).collect();
             lines.into_iter().for_each(|line| ui.out(line));
         }
         level

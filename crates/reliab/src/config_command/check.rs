@@ -1,82 +1,67 @@
-//! `config`: is the configuration well?
+//! `config check`: is it well, and does it mean what it says?
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::Subcommand;
-use reliab_common::app::{Global, after_help, document, run_act};
-use reliab_common::config::{Config, ConfigFile};
-use reliab_common::exit::Exit;
-use reliab_common::failure::{ErrorTable, UsageError};
+use reliab_common::app::document;
+use reliab_common::config::Config;
+use reliab_common::exit::{Exit, Level};
+use reliab_common::failure::UsageError;
 use reliab_common::paths::Env;
 use reliab_common::ui::Ui;
+use reliab_disk::mountinfo::MountTable;
 use serde::Serialize;
 
+use super::{CHECK, Found, names};
 use crate::install::calendar::on_calendar;
-
-/// The command's name.
-pub const NAME: &str = "config";
-
-const EXAMPLES: &str = "  \
-  reliab config check                        the file that is used, and whether it is well
-  reliab config check --config new.toml      before it takes the place of the old one";
-
-/// Check the configuration.
-#[derive(Debug, clap::Args)]
-#[command(after_help = after_help(EXAMPLES), subcommand_required = true, arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Action,
-}
-
-/// What is done with the configuration.
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Say which file is used and whether it is well, without running anything.
-    #[command(after_help = after_help(EXAMPLES))]
-    Check,
-}
+use crate::secrets;
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
     /// The file; `null` where there is none.
     file: Option<PathBuf>,
+    /// What keeps reliab from doing what the file says.
     problems: Vec<String>,
+    /// What is likely not meant so.
+    warnings: Vec<String>,
 }
 
-impl Args {
-    /// Does it.
-    pub fn run(self, global: &Global) -> ExitCode {
-        run_act(NAME, &ErrorTable::COMMON, global, |ui| match self.action {
-            Action::Check => check(global, ui),
-        })
-    }
-}
-
-fn check(global: &Global, ui: &mut Ui) -> anyhow::Result<Exit> {
-    let env = Env::of_process();
-    let cwd = std::env::current_dir().context("cannot tell the working folder")?;
-    let file = ConfigFile::find(global.config.as_deref(), &env, &cwd)?;
-    let config = file.as_ref().map_or_else(|| Ok(Config::default()), ConfigFile::parse)?;
-    let problems = problems(&config, &env);
-    let path = file.map(|file| file.path);
+/// Tells what is wrong with the configuration, and what seems to be.
+pub fn check(found: &Found, ui: &mut Ui) -> Exit {
+    let problems = problems(&found.config, &found.env);
+    let warnings = warnings(found);
+    let path = found.file.as_ref().map(|file| file.path.clone());
     let exit = if problems.is_empty() { Exit::Done } else { Exit::Usage };
     if ui.is_json() {
-        ui.json(&document(NAME, exit, Report { file: path, problems }));
-        return Ok(exit);
+        ui.json(&document(CHECK, exit, Report { file: path, problems, warnings }));
+        return exit;
     }
     let place =
         path.as_deref().map_or("no configuration file".into(), |path: &Path| path.display().to_string());
+    problems.iter().for_each(|problem| ui.error(format_args!("{place}: {problem}")));
+    warnings.iter().for_each(|warning| ui.warn(format_args!("{place}: {warning}")));
     if problems.is_empty() {
-        ui.summary(match path {
-            Some(_) => format!("{place} is well"),
-            None => format!("{place}: everything has its default"),
+        ui.summary(match (path, warnings.len()) {
+            (None, _) => format!("{place}: everything has its default"),
+            (Some(_), 0) => format!("{place} is well"),
+            (Some(_), 1) => format!("{place} can be used, with 1 warning"),
+            (Some(_), count) => format!("{place} can be used, with {count} warnings"),
         });
     }
-    problems.iter().for_each(|problem| ui.error(format_args!("{place}: {problem}")));
-    Ok(exit)
+    exit
+}
+
+/// What can be followed, but is likely a mistake: names that nothing has, secrets that are not there or not secret.
+fn warnings(found: &Found) -> Vec<String> {
+    let mounted: Vec<PathBuf> =
+        MountTable::read().unwrap_or_default().mounts.into_iter().map(|mount| mount.point).collect();
+    let mut warnings = names::unknown(&found.config, &mounted);
+    let secrets = found.file.iter().flat_map(|file| secrets::check(file, &found.folder, &found.env));
+    warnings.extend(secrets.filter(|finding| finding.level != Level::Ok).map(|finding| {
+        let step = finding.step.map_or(String::new(), |step| format!(": {step}"));
+        format!("{}: {}{step}", finding.subject, finding.text)
+    }));
+    warnings
 }
 
 /// What only the parts of reliab that use a section can tell.
