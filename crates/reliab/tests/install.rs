@@ -23,6 +23,17 @@ fn bench() -> Bench {
     bench
 }
 
+/// `reliab install` with the shipped configuration in its place, /etc/reliab: what stands in /tmp gets other units.
+fn install_shipped(bench: &Bench, args: &[&str]) -> String {
+    let script =
+        "mount -t tmpfs tmpfs /etc && mkdir /etc/reliab && cp \"$0\" /etc/reliab/reliab.toml && exec \"$@\"";
+    let command = bench.command(&["install", "--config", "/etc/reliab/reliab.toml"]);
+    let mut unshared = Command::new("unshare");
+    unshared.args(["--mount", "sh", "-c", script]).arg(shipped().join("reliab.toml"));
+    unshared.arg(command.get_program()).args(command.get_args()).args(args).current_dir(bench.path(""));
+    text(&unshared.output().unwrap())
+}
+
 fn text(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -54,13 +65,9 @@ fn calls(bench: &Bench) -> String {
 
 #[test]
 fn shipped_units_and_crontab_are_those_that_install_writes() {
-    let bench = bench();
+    let bench = Bench::new();
     let program = "/usr/local/bin/reliab";
-    let here = bench.path("etc").display().to_string();
-    let install = |more: &[&str]| {
-        let args = [&["install", "--config", "etc/reliab.toml", "--program", program], more].concat();
-        text(&bench.run(&args)).replace(&here, "/etc/reliab")
-    };
+    let install = |more: &[&str]| install_shipped(&bench, &[&["--program", program], more].concat());
     install(&["--dir", "units"]);
     let folder = shipped().join("units");
     let names = |folder: &Path| {
@@ -73,21 +80,19 @@ fn shipped_units_and_crontab_are_those_that_install_writes() {
         drop(fs::remove_dir_all(&folder));
         fs::create_dir_all(&folder).unwrap();
         for name in names(&bench.path("units")) {
-            let unit = fs::read_to_string(bench.path("units").join(&name)).unwrap();
-            fs::write(folder.join(&name), unit.replace(&here, "/etc/reliab")).unwrap();
+            fs::copy(bench.path("units").join(&name), folder.join(&name)).unwrap();
         }
         fs::write(shipped().join("crontab"), install(&["--crontab", "--print"])).unwrap();
     }
     assert_eq!(names(&folder), names(&bench.path("units")));
     for name in names(&folder) {
-        let made = fs::read_to_string(bench.path("units").join(&name)).unwrap().replace(&here, "/etc/reliab");
+        let made = fs::read_to_string(bench.path("units").join(&name)).unwrap();
         assert_eq!(made, fs::read_to_string(folder.join(&name)).unwrap(), "{}", name.display());
     }
     let crontab = fs::read_to_string(shipped().join("crontab")).unwrap();
     assert_eq!(install(&["--crontab", "--print"]), crontab);
 }
 
-/// systemd as the judge: units are valid, and expose little.
 #[test]
 fn printing_and_json_are_not_asked_for_together() {
     let bench = bench();
@@ -99,11 +104,11 @@ fn printing_and_json_are_not_asked_for_together() {
     }
 }
 
+/// systemd as the judge: units are valid, and expose little.
 #[test]
 fn systemd_finds_the_units_good() {
-    let bench = bench();
-    let installed = bench.run(&["install", "--config", "etc/reliab.toml", "--dir", "units"]);
-    assert!(installed.status.success());
+    let bench = Bench::new();
+    install_shipped(&bench, &["--dir", "units"]);
     let units: Vec<PathBuf> =
         fs::read_dir(bench.path("units")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(units.len(), 16);
@@ -144,6 +149,28 @@ fn the_disk_check_sees_the_mounts_of_the_machine() {
         "RootDirectory",
     ] {
         assert!(!unit.contains(hides), "{hides} in\n{unit}");
+    }
+}
+
+/// Both were seen under a booted systemd: without openat2(2) and chown(2) there was neither a backup nor a rehearsal.
+#[test]
+fn backups_and_rehearsals_have_the_calls_that_they_make() {
+    let bench = bench();
+    for more in [&[][..], &["--user"]] {
+        let printed =
+            text(&bench.run(&[&["install", "--config", "etc/reliab.toml", "--print"], more].concat()));
+        let unit = |job: &str| {
+            let begins = format!("{job}.service\n");
+            printed.split("# reliab-").find(|unit| unit.starts_with(&begins)).unwrap()
+        };
+        for job in ["backup", "rehearsal"] {
+            assert!(!unit(job).contains("RestrictSUIDSGID="), "{}", unit(job));
+        }
+        assert!(unit("probe").contains("\nRestrictSUIDSGID=yes\n"), "{}", unit("probe"));
+        // The last line about a call counts.
+        let taken = unit("rehearsal").rfind("\nSystemCallFilter=~");
+        let given = unit("rehearsal").find("\nSystemCallFilter=@chown\n");
+        assert!(taken.is_none_or(|taken| given.is_some_and(|given| given > taken)), "{}", unit("rehearsal"));
     }
 }
 
@@ -230,6 +257,7 @@ fn timers_are_started_changed_and_stopped() {
     let called = calls(&bench);
     for expected in [
         "disable --now reliab-disk.timer\n",
+        "clean --what=state reliab-disk.timer\n",
         "enable --now reliab-backup.timer\n",
         "restart reliab-backup.timer\n",
     ] {

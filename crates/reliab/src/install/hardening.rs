@@ -28,7 +28,6 @@ SystemCallErrorNumber=EPERM
 const FOR_USERS: &str = "\
 NoNewPrivileges=yes
 RestrictRealtime=yes
-RestrictSUIDSGID=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
@@ -37,13 +36,14 @@ SystemCallErrorNumber=EPERM
 ";
 
 /// Reads any file, writes the repository, keeps owners.
+///
+/// Neither it nor `restore` has `RestrictSUIDSGID=`: that takes openat2(2) away, by which both follow no symbolic link.
 const BACKUP: &str = "\
 Nice=10
 ProtectSystem=strict
 ProtectHome=read-only
 PrivateDevices=yes
 ProtectProc=invisible
-RestrictSUIDSGID=yes
 CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER
 ";
 
@@ -54,10 +54,12 @@ ProtectSystem=strict
 ProtectHome=read-only
 DevicePolicy=closed
 ProtectProc=invisible
-SystemCallFilter=@chown
 Environment=TMPDIR=/var/tmp
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_MKNOD CAP_SETFCAP
 ";
+
+/// Comes after what holds for every job: the last line about a call counts, and `@privileged` has these in it.
+const RESTORE_CALLS: &str = "SystemCallFilter=@chown\n";
 
 /// Sees the file systems of the machine as they are.
 ///
@@ -86,7 +88,8 @@ CapabilityBoundingSet=CAP_DAC_READ_SEARCH
 /// The lines for a job.
 pub fn lines(job: &Job, user: bool) -> String {
     if user {
-        return FOR_USERS.into();
+        let opens_trees = matches!(job.tool.as_str(), "backup" | "restore");
+        return FOR_USERS.to_owned() + if opens_trees { "" } else { "RestrictSUIDSGID=yes\n" };
     }
     let own = match job.tool.as_str() {
         "backup" => BACKUP,
@@ -101,5 +104,6 @@ pub fn lines(job: &Job, user: bool) -> String {
     let in_tmp = |path: &std::path::PathBuf| path.starts_with("/tmp") || path.starts_with("/var/tmp");
     let all = job.reads.iter().chain(&job.writes).chain([&job.folder]);
     let shares_tmp = job.tool == "disk" || all.into_iter().any(in_tmp);
-    own + &ALWAYS.replace("{tmp}", if shares_tmp { "no" } else { "yes" })
+    let calls = if job.tool == "restore" { RESTORE_CALLS } else { "" };
+    own + &ALWAYS.replace("{tmp}", if shares_tmp { "no" } else { "yes" }) + calls
 }

@@ -164,6 +164,8 @@ impl Args {
         let removed = timers(changes, |action| action == Action::Remove);
         if running && !removed.is_empty() {
             systemd.run(&with(&["disable", "--now"], &removed))?;
+            // The times of last starts, which systemd keeps in files of its own; older ones cannot forget them.
+            let _ = systemd.run(&with(&["clean", "--what=state"], &removed));
         }
         plan::apply(folder, changes)?;
         let wanted = timers(changes, |action| action != Action::Remove);
