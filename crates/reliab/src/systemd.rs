@@ -35,10 +35,10 @@ impl Systemd {
         Err(UsageError(format!("`{line}` failed: {}", said.trim().replace('\n', "; "))).into())
     }
 
-    /// The properties of units, in their order; times are in seconds since 1970, with an `@` before them.
+    /// The properties of units, in their order; times are in UTC, such as `Wed 2026-11-25 22:22:02 UTC`.
     pub fn show(self, units: &[String], properties: &[&str]) -> anyhow::Result<Vec<Properties>> {
         let property = format!("--property={}", properties.join(","));
-        let mut args = vec!["show", "--timestamp=unix", property.as_str(), "--"];
+        let mut args = vec!["show", property.as_str(), "--"];
         args.extend(units.iter().map(String::as_str));
         let line = self.line(&args);
         let output = self.command(&args).output().with_context(|| format!("cannot run `{line}`"))?;
@@ -60,7 +60,8 @@ impl Systemd {
         if self.user {
             command.arg("--user");
         }
-        command.args(args).env("LC_ALL", "C");
+        // `--timestamp=unix` is young, and the next start of a timer is told in local time even so.
+        command.args(args).env("LC_ALL", "C").env("TZ", "UTC");
         command
     }
 }

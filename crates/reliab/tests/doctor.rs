@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
@@ -16,14 +17,19 @@ use support::Bench;
 /// Nothing about a repository: it would be on the disk of its source.
 const CONFIG: &str = "[schedule.backup]\nat = \"02:30\"\ncommand = [\"probe\"]\n";
 
-/// A well timer and service, as `systemctl show --timestamp=unix` prints them.
-const WELL: &str = "Id=reliab-backup.timer\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\
-    NextElapseUSecRealtime=@4102444800\nNextElapseUSecMonotonic=infinity\nResult=success\nInactiveExitTimestamp=@1764000000\n\n\
-    Id=reliab-backup.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=static\nResult=success\n\
-    InactiveExitTimestamp=@1764000000\n";
+/// What `systemctl show` printed of a timer and its service: see systemctl/README.
+fn recorded(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemctl");
+    fs::read_to_string(folder.join(name).with_extension("txt")).unwrap()
+}
 
-/// A bench on which a fake systemd says `shown` of the units, and the clock is kept right.
-fn bench(config: &str, shown: &str) -> Bench {
+/// A bench on which the timer and its service are well, and the clock is kept right.
+fn bench(config: &str) -> Bench {
+    bench_of(config, &recorded("well"))
+}
+
+/// A bench on which a fake systemd says `shown` of the units.
+fn bench_of(config: &str, shown: &str) -> Bench {
     let bench = Bench::new();
     bench.write("reliab.toml", config);
     bench.write("data/file", "x");
@@ -72,60 +78,65 @@ fn check(bench: &Bench, subject: &str, level: &str, text: &str, step: &str) {
 
 #[test]
 fn timers_that_will_not_start_their_job_are_found() {
-    let with = |from: &str, to: &str| bench(CONFIG, &WELL.replacen(from, to, 1));
-    check(&with("", ""), "timer backup", "ok", "next start in", "");
-    let disabled = with("UnitFileState=enabled", "UnitFileState=disabled");
-    check(
-        &disabled,
-        "timer backup",
-        "critical",
-        "it is disabled",
-        "systemctl enable --now reliab-backup.timer",
-    );
-    let stopped = with("ActiveState=active", "ActiveState=inactive");
-    check(&stopped, "timer backup", "critical", "it is inactive", "systemctl start reliab-backup.timer");
-    let endless = with("NextElapseUSecRealtime=@4102444800", "NextElapseUSecRealtime=");
-    check(
-        &endless,
-        "timer backup",
-        "critical",
-        "NextElapse=infinity",
-        "systemctl restart reliab-backup.timer",
-    );
-    let absent = with("LoadState=loaded", "LoadState=not-found");
-    check(&absent, "timer backup", "critical", "there is none", "reliab install");
+    for (name, text, step) in [
+        ("disabled", "it is disabled", "systemctl enable --now reliab-backup.timer"),
+        ("stopped", "it is inactive", "systemctl start reliab-backup.timer"),
+        (
+            "without-next-start",
+            "NextElapse=infinity",
+            "systemctl cat reliab-backup.timer; then: reliab install",
+        ),
+        ("bad-timer", "systemd cannot load it (bad-setting)", "systemctl status reliab-backup.timer"),
+        ("masked", "it is masked", "systemctl unmask reliab-backup.timer"),
+        ("absent", "there is none", "reliab install"),
+    ] {
+        check(&bench_of(CONFIG, &recorded(name)), "timer backup", "critical", text, step);
+    }
+}
+
+/// While a job runs, systemd does not tell when its timer starts it next: doctor would complain about its own timer.
+#[test]
+fn timers_that_start_their_job_are_well() {
+    for (name, text) in
+        [("well", "next start in"), ("running", "its job runs now"), ("monotonic", "it has a next start")]
+    {
+        check(&bench_of(CONFIG, &recorded(name)), "timer backup", "ok", text, "");
+    }
+    let ahead = recorded("well").replace("Thu 2026-11-26 02:30:48", "Fri 2100-01-01 02:30:48");
+    check(&bench_of(CONFIG, &ahead), "timer backup", "ok", " d", "");
+}
+
+/// Local time could not be told from another's, and `--timestamp=` is not known to every systemd in use.
+#[test]
+fn systemd_is_asked_for_times_in_utc() {
+    let bench = bench(CONFIG);
+    let script = "case \"$*\" in *is-system-running) echo running;; *--timestamp*) exit 1;; \
+         *show*) [ \"$TZ\" = UTC ] && [ \"$LC_ALL\" = C ] && cat shown;; esac";
+    fake(&bench, "systemctl", script);
+    check(&bench, "timer backup", "ok", "next start in", "");
 }
 
 #[test]
-fn a_job_that_hangs_and_one_that_failed_are_found() {
-    let hung = bench(CONFIG, &WELL.replace("ActiveState=inactive", "ActiveState=activating"));
-    check(
-        &hung,
-        "service backup",
-        "critical",
-        "it has run for",
-        "systemctl kill --signal=KILL reliab-backup.service",
-    );
-    let failed = WELL
-        .replace("ActiveState=inactive", "ActiveState=failed")
-        .replace("static\nResult=success", "static\nResult=timeout");
-    check(
-        &bench(CONFIG, &failed),
-        "service backup",
-        "warning",
-        "(timeout)",
-        "journalctl -u reliab-backup.service",
-    );
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let running = WELL.replace("ActiveState=inactive", "ActiveState=activating");
-    let running = bench(CONFIG, &running.replace("@1764000000", &format!("@{now}")));
+fn services_that_hang_or_failed_or_cannot_be_started_are_found() {
+    for (name, level, text, step) in [
+        ("running", "critical", "it has run for", "systemctl kill --signal=KILL reliab-backup.service"),
+        ("failed-timeout", "warning", "(timeout)", "journalctl -u reliab-backup.service"),
+        ("without-service", "critical", "there is none for the timer to start", "reliab install"),
+        ("bad-service", "critical", "cannot load it (bad-setting)", "systemctl status reliab-backup.service"),
+    ] {
+        // As `running` was recorded, it has run for longer than the job's timeout of a day, but on the first of them.
+        let shown = recorded(name).replace("Wed 2026-11-25", "Mon 2026-11-02");
+        check(&bench_of(CONFIG, &shown), "service backup", level, text, step);
+    }
+    let now = chrono::Utc::now().format("%a %Y-%m-%d %H:%M:%S").to_string();
+    let running = bench_of(CONFIG, &recorded("running").replace("Wed 2026-11-25 22:38:35", &now));
     let report = doctor(&running, &["--json"]);
     assert!(!String::from_utf8_lossy(&report.stdout).contains("service backup"));
 }
 
 #[test]
 fn without_systemd_a_line_in_the_crontab_will_do() {
-    let bench = bench(CONFIG, WELL);
+    let bench = bench(CONFIG);
     fake(&bench, "systemctl", "echo offline; exit 1");
     check(&bench, "timer backup", "critical", "there is none", "reliab install --crontab");
     fake(&bench, "crontab", "echo '30 2 * * * cd / && RELIAB_SCHEDULE=backup reliab backup'");
@@ -134,7 +145,7 @@ fn without_systemd_a_line_in_the_crontab_will_do() {
 
 #[test]
 fn a_configuration_with_an_unknown_key_is_found_and_all_else_is_looked_at() {
-    let bench = bench("[backup]\nsource = [\"data\"]\n", WELL);
+    let bench = bench("[backup]\nsource = [\"data\"]\n");
     check(
         &bench,
         "configuration",
@@ -150,18 +161,12 @@ fn a_configuration_with_an_unknown_key_is_found_and_all_else_is_looked_at() {
 #[test]
 fn a_command_that_reliab_would_refuse_is_found() {
     let config = "[schedule.nightly]\ncommand = [\"backup\", \"--compresion\", \"3\"]\nat = \"02:30\"\n";
-    check(
-        &bench(config, WELL),
-        "job nightly",
-        "critical",
-        "unexpected argument '--compresion'",
-        "reliab install",
-    );
+    check(&bench(config), "job nightly", "critical", "unexpected argument '--compresion'", "reliab install");
 }
 
 #[test]
 fn a_state_that_cannot_be_written_or_is_damaged_is_found() {
-    let bench = bench(CONFIG, WELL);
+    let bench = bench(CONFIG);
     check(&bench, "state", "ok", "state.db, ", "");
     let folder = bench.path("../state");
     fs::write(folder.join("state.db"), "not a database, and longer than any header of one ".repeat(9))
@@ -174,7 +179,7 @@ fn a_state_that_cannot_be_written_or_is_damaged_is_found() {
 
 #[test]
 fn a_clock_that_is_far_off_is_found() {
-    let bench = bench(CONFIG, WELL);
+    let bench = bench(CONFIG);
     let ahead = SystemTime::now() + Duration::from_secs(40 * 86_400);
     fs::File::options().write(true).open(bench.path("reliab.toml")).unwrap().set_modified(ahead).unwrap();
     check(&bench, "clock", "critical", "the configuration is from ", "set the clock");
@@ -200,7 +205,7 @@ fn a_clock_that_is_far_off_is_found() {
 #[test]
 fn a_repository_on_the_disk_of_its_source_is_found() {
     let with = |source: &str, repository: &str| {
-        bench(&format!("[backup]\nsources = [\"{source}\"]\nrepository = \"{repository}\"\n"), WELL)
+        bench(&format!("[backup]\nsources = [\"{source}\"]\nrepository = \"{repository}\"\n"))
     };
     let same = with("data", "copies");
     check(&same, "repository", "warning", "on the same disk as its source", "another disk or machine");
@@ -213,7 +218,7 @@ fn a_repository_on_the_disk_of_its_source_is_found() {
 fn a_repository_that_was_compared_with_nothing_is_not_called_apart() {
     for sources in ["[\"absent\"]", "[]"] {
         let config = format!("[backup]\nsources = {sources}\nrepository = \"copies\"\n");
-        let output = doctor(&bench(&config, WELL), &["--json"]);
+        let output = doctor(&bench(&config), &["--json"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("reliab.doctor.v1") && !text.contains("disk of its own"), "{text}");
     }
@@ -226,7 +231,7 @@ fn what_a_tool_would_refuse_is_found_before_it_runs() {
         ("[[rule]]\nname = \"a\"\nwhen = \"nonsense nonsense\"\n", "rule"),
         ("[[probe]]\nname = \"a\"\ntcp = \"nowhere\"\n", "nowhere"),
     ] {
-        let bench = bench(config, WELL);
+        let bench = bench(config);
         check(&bench, "configuration", "critical", expected, "reliab config check");
         let checked = bench.run(&["config", "check"]);
         let said = String::from_utf8_lossy(&checked.stderr).into_owned();
@@ -237,7 +242,7 @@ fn what_a_tool_would_refuse_is_found_before_it_runs() {
 
 #[test]
 fn a_state_that_is_too_large_to_look_through_is_not_called_whole() {
-    let bench = bench(CONFIG, WELL);
+    let bench = bench(CONFIG);
     check(&bench, "state", "ok", "state.db, ", "");
     let file = fs::File::options().append(true).open(bench.path("../state/state.db")).unwrap();
     file.set_len(300 << 20).unwrap();
@@ -247,7 +252,7 @@ fn a_state_that_is_too_large_to_look_through_is_not_called_whole() {
 #[test]
 fn secrets_that_others_can_read_are_found_and_not_shown() {
     let config = "[channel.ops]\ntype = \"slack\"\nurl = { file = \"slack-url\" }\n";
-    let bench = bench(config, WELL);
+    let bench = bench(config);
     let subject = "secret channel.ops.url";
     check(&bench, subject, "critical", "slack-url: No such file", "chmod 600");
     bench.write("slack-url", "https://hooks.example.org/planted\n");
@@ -264,7 +269,7 @@ fn secrets_that_others_can_read_are_found_and_not_shown() {
 
 #[test]
 fn a_channel_that_never_delivered_is_found() {
-    let bench = bench("[channel.ops]\ntype = \"console\"\n", WELL);
+    let bench = bench("[channel.ops]\ntype = \"console\"\n");
     check(&bench, "channel ops", "warning", "it never delivered anything", "reliab alert test ops");
     let put = |sql: &str| {
         let done =
@@ -294,12 +299,12 @@ fn a_channel_that_never_delivered_is_found() {
          VALUES ('ops', 'opened', 'c', '{{}}', {now}, {now}, 'refused', {now} + 1, 'HTTP 404: no such hook')"
     ));
     check(&bench, "channel ops", "critical", "was refused: HTTP 404: no such hook", "reliab alert test ops");
-    check(&self::bench("", WELL), "channels", "warning", "alerts reach nobody", "reliab alert test");
+    check(&self::bench(""), "channels", "warning", "alerts reach nobody", "reliab alert test");
 }
 
 #[test]
 fn the_worst_finding_is_the_exit_code_and_quiet_shows_no_good_news() {
-    let bench = bench(&format!("{CONFIG}[channel.ops]\ntype = \"console\"\n"), WELL);
+    let bench = bench(&format!("{CONFIG}[channel.ops]\ntype = \"console\"\n"));
     let all = doctor(&bench, &[]);
     assert_eq!(all.status.code(), Some(1), "{}", String::from_utf8_lossy(&all.stdout));
     assert!(String::from_utf8_lossy(&all.stdout).contains("ok        timer backup: next start in"));
@@ -319,7 +324,7 @@ fn the_worst_finding_is_the_exit_code_and_quiet_shows_no_good_news() {
 /// A folder in which nobody may make files, root included.
 #[test]
 fn a_folder_that_may_not_be_written_is_found() {
-    let bench = bench(CONFIG, WELL);
+    let bench = bench(CONFIG);
     symlink("/proc/sys/kernel", bench.path("sealed")).unwrap();
     let output = bench.command(&["doctor", "--json", "--state-dir", "sealed"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

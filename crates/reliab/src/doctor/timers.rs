@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use reliab_common::config::ScheduledJob;
 use reliab_common::exit::Level;
 use reliab_common::rhythm;
@@ -18,6 +18,7 @@ const PROPERTIES: &[&str] = &[
     "Id",
     "LoadState",
     "ActiveState",
+    "SubState",
     "UnitFileState",
     "NextElapseUSecRealtime",
     "NextElapseUSecMonotonic",
@@ -37,7 +38,7 @@ pub fn check(patient: &Patient, findings: &mut Vec<Finding>) {
     for (name, job) in schedule {
         let units = if running { ask(patient.systemd, name, findings) } else { None };
         let in_cron = crontab::starts(&crontab, name);
-        match units.filter(|(timer, _)| get(timer, "LoadState") == "loaded") {
+        match units.filter(|(timer, _)| !matches!(get(timer, "LoadState"), "not-found" | "")) {
             Some((timer, service)) => {
                 findings.push(of_timer(name, &timer, patient));
                 findings.extend(of_service(name, job, &service, patient));
@@ -77,6 +78,9 @@ fn of_timer(name: &str, timer: &Properties, patient: &Patient) -> Finding {
     let subject = format!("timer {name}");
     let unit = format!("{}.timer", unit::name(name));
     let line = |args: &[&str]| patient.systemd.line(args);
+    if let Some(finding) = unloaded(&subject, &unit, timer, patient.systemd) {
+        return finding;
+    }
     let enabled = get(timer, "UnitFileState");
     if enabled != "enabled" {
         let text = format!("it is {enabled}, so it is not started with the machine");
@@ -87,11 +91,19 @@ fn of_timer(name: &str, timer: &Properties, patient: &Patient) -> Finding {
         let text = format!("it is {active}: nothing starts the job");
         return Finding::critical(subject, text, format!("run: {}", line(&["start", &unit])));
     }
+    // The next start is only worked out when the job has ended.
+    if get(timer, "SubState") == "running" {
+        return Finding::well(subject, "its job runs now");
+    }
     match next_start(timer) {
         Next::Never => Finding::critical(
             subject,
             "it has no next start (NextElapse=infinity)",
-            format!("run: reliab install, then: {}", line(&["restart", &unit])),
+            format!(
+                "see which file says so, and remove it: {}; then: reliab install, and: {}",
+                line(&["cat", &unit]),
+                line(&["restart", &unit])
+            ),
         ),
         Next::At(at) => {
             let ahead = (at - patient.now).to_std().unwrap_or_default();
@@ -99,6 +111,21 @@ fn of_timer(name: &str, timer: &Properties, patient: &Patient) -> Finding {
         }
         Next::Some => Finding::well(subject, "it has a next start"),
     }
+}
+
+/// A unit that systemd cannot use.
+fn unloaded(subject: &str, unit: &str, properties: &Properties, systemd: Systemd) -> Option<Finding> {
+    let line = |args: &[&str]| systemd.line(args);
+    let (text, step) = match get(properties, "LoadState") {
+        "loaded" => return None,
+        "masked" => ("it is masked: nothing can start it".into(), line(&["unmask", unit])),
+        "not-found" => ("there is none for the timer to start".into(), "reliab install".into()),
+        other => {
+            let text = format!("systemd cannot load it ({other})");
+            (text, format!("{}; mend or remove what it names, then: reliab install", line(&["status", unit])))
+        }
+    };
+    Some(Finding::critical(subject, text, format!("run: {step}")))
 }
 
 /// When a timer elapses next.
@@ -112,7 +139,7 @@ enum Next {
 
 /// A timer has a next start on the calendar or on the monotonic clock; `infinity`, 0 and nothing are none.
 fn next_start(timer: &Properties) -> Next {
-    let is_set = |value: &str| !matches!(value, "" | "0" | "infinity" | "n/a" | "@0");
+    let is_set = |value: &str| !matches!(value, "" | "0" | "infinity" | "n/a");
     let realtime = get(timer, "NextElapseUSecRealtime");
     if is_set(realtime) {
         return timestamp(realtime).map_or(Next::Some, Next::At);
@@ -120,9 +147,9 @@ fn next_start(timer: &Properties) -> Next {
     if is_set(get(timer, "NextElapseUSecMonotonic")) { Next::Some } else { Next::Never }
 }
 
-/// The time that `--timestamp=unix` gives, such as `@1764115200`.
+/// A time as `systemctl show` prints it in UTC.
 fn timestamp(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(text.strip_prefix('@')?.parse().ok()?, 0)
+    NaiveDateTime::parse_from_str(text, "%a %Y-%m-%d %H:%M:%S UTC").ok().map(|time| time.and_utc())
 }
 
 /// A service of type oneshot is activating for as long as its job runs; one that hangs is so for ever, and its timer
@@ -130,6 +157,9 @@ fn timestamp(text: &str) -> Option<DateTime<Utc>> {
 fn of_service(name: &str, job: &ScheduledJob, service: &Properties, patient: &Patient) -> Option<Finding> {
     let unit = format!("{}.service", unit::name(name));
     let subject = format!("service {name}");
+    if let Some(finding) = unloaded(&subject, &unit, service, patient.systemd) {
+        return Some(finding);
+    }
     if get(service, "ActiveState") == "activating" {
         let begun = timestamp(get(service, "InactiveExitTimestamp"))?;
         let since = (patient.now - begun).to_std().unwrap_or_default();
@@ -186,9 +216,9 @@ mod tests {
 
     #[test]
     fn a_timer_without_a_next_start_is_told_from_one_with() {
-        let at = DateTime::from_timestamp(1_764_115_200, 0).unwrap();
-        assert_eq!(next_start(&timer("@1764115200", "infinity")), Next::At(at));
-        assert_eq!(next_start(&timer("@1764115200", "0")), Next::At(at));
+        let at = "2026-11-25T22:22:02Z".parse().unwrap();
+        assert_eq!(next_start(&timer("Wed 2026-11-25 22:22:02 UTC", "infinity")), Next::At(at));
+        assert_eq!(next_start(&timer("Wed 2026-11-25 22:22:02 UTC", "0")), Next::At(at));
         assert_eq!(next_start(&timer("", "5d 3h 20min")), Next::Some);
         assert_eq!(next_start(&timer("", "infinity")), Next::Never);
         assert_eq!(next_start(&timer("", "0")), Next::Never);
