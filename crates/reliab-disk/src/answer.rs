@@ -3,9 +3,10 @@
 //! That process is this very program with `--measure`. It holds a lock for as long as it lives, so that a hanging one
 //! is not joined by another in the next run.
 
+use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -62,8 +63,8 @@ pub(crate) enum Answer {
     Mount(Space),
     /// The nearest folder to a path that exists, without links, and the room there.
     Path {
-        /// That folder, or the path itself.
-        found: PathBuf,
+        /// That folder, or the path itself; a path need not be text.
+        found: OsString,
         /// Whether it is the path itself.
         exists: bool,
         /// The room there.
@@ -130,7 +131,7 @@ fn nearest(path: &Path) -> io::Result<Answer> {
         match above.canonicalize() {
             Ok(found) => {
                 let space = Space::of(&found)?;
-                return Ok(Answer::Path { found, exists: step == 0, space });
+                return Ok(Answer::Path { found: found.into(), exists: step == 0, space });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use reliab_common::clock::Clock as _;
 use reliab_common::config::disk::DiskMount;
-use reliab_common::fact::{self, Point, RAW_DAYS};
+use reliab_common::fact;
 use reliab_common::session::Job;
 use reliab_common::state::{State, StateError};
 use reliab_common::ui::Ui;
 
 use crate::answer::{Answer, Measure};
-use crate::forecast::{Forecast, HISTORY_DAYS, forecast};
+use crate::forecast::{Forecast, forecast};
+use crate::history;
 use crate::judge::{Evidence, Memory, judge};
 use crate::layer;
 use crate::limits::Limits;
@@ -64,8 +65,11 @@ fn report(
 ) -> MountReport {
     let name = name_of(target.point());
     let memory = known.memory(&name);
-    let used = space.as_ref().ok().and_then(Space::used_part);
-    let forecast = used.and_then(|used| known.forecast(&name, used, now, ui));
+    let kind = match &target {
+        Target::Mounted(mount) => mount.kind.as_str(),
+        Target::Absent(_) => "",
+    };
+    let forecast = space.as_ref().ok().and_then(|space| known.forecast((&name, kind), space, now, ui));
     let evidence = Evidence { target: &target, entry, limits, space: &space, forecast, memory };
     let (findings, memory) = judge(&evidence);
     MountReport { space: space.ok(), forecast, findings, limits: limits.clone(), memory, target }
@@ -90,7 +94,7 @@ fn asked_for(paths: &[PathBuf], table: &MountTable, job: &Job<'_>) -> anyhow::Re
     for path in paths {
         let holder = match found.get(&path) {
             None => lookup.at(&path),
-            Some(Ok(Answer::Path { found, exists: true, .. })) => lookup.holder(found),
+            Some(Ok(Answer::Path { found, exists: true, .. })) => lookup.holder(Path::new(found)),
             Some(Err(error)) => {
                 absent.push((path, error.text().to_owned()));
                 continue;
@@ -203,12 +207,15 @@ impl<'a> Known<'a> {
     }
 
     /// The forecast of a mount; after the first failure to read its history there is none for any.
-    fn forecast(&mut self, name: &str, used: f64, now: DateTime<Utc>, ui: &mut Ui) -> Option<Forecast> {
-        match history(self.state?, name, now) {
-            Ok(mut points) => {
-                points.push(Point { at: now, value: used });
-                forecast(&points, now)
-            }
+    fn forecast(
+        &mut self,
+        (name, kind): (&str, &str),
+        space: &Space,
+        now: DateTime<Utc>,
+        ui: &mut Ui,
+    ) -> Option<Forecast> {
+        match history::used(self.state?, name, kind, space, now) {
+            Ok(points) => forecast(&points, now),
             Err(error) => {
                 ui.warn(format_args!("there is no forecast: {error}"));
                 self.state = None;
@@ -225,17 +232,6 @@ fn memories(state: &State) -> Result<HashMap<String, Memory>, StateError> {
         Some((stored.check.target, memory))
     };
     Ok(checks.into_iter().filter_map(memory).collect())
-}
-
-/// How the used part of a mount developed, hours first, then what is kept in full.
-fn history(state: &State, name: &str, now: DateTime<Utc>) -> Result<Vec<Point>, StateError> {
-    let from = now - TimeDelta::days(HISTORY_DAYS);
-    // An hour is summed up only once all of it is old enough.
-    let raw = now - TimeDelta::days(RAW_DAYS + 1);
-    let mut points = fact::hourly(state, SOURCE, name, "used", from, now)?;
-    points.extend(fact::samples(state, SOURCE, name, "used", raw.min(from), now)?);
-    points.sort_by_key(|point| point.at);
-    Ok(points)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Two looks at the history: days (up to thirty) for slow growth, and the last hours for a disk that runs full tonight.
 //! Both fit a Theil-Sen slope and stay silent where a straight line is a poor picture of what happened.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -100,6 +101,9 @@ fn by_days(points: &[(f64, f64)]) -> Option<Forecast> {
         return None;
     }
     let slope = steady(&lows)?;
+    // The peaks may grow faster: a dump of what grows is itself larger each night. Of the first day only a part may be known.
+    let highs: Vec<(f64, f64)> = days.iter().skip(1).map(|day| (day.x, day.high)).collect();
+    let slope = steady(&highs).filter(|of_peaks| of_peaks.middle > slope.middle).unwrap_or(slope);
     // The peaks of a week: a weekly dump counts, too.
     let week = days.iter().rev().take(7);
     let peak = week.map(|day| day.high - day.low).fold(0.0, f64::max);
@@ -127,24 +131,43 @@ fn days(points: &[(f64, f64)]) -> Vec<Day> {
     days
 }
 
-/// Fast growth in the last hours, if it leads where the disk has not been before: what rose and fell like this in the
-/// days before will fall again.
+/// Fast growth in the last hours, if it is faster than any before and leads where the disk has not been: what rose like
+/// this on other days stopped or fell again. The last day is no other day: what began yesterday may go on.
 fn by_hours(points: &[(f64, f64)]) -> Option<Forecast> {
-    let start = points.partition_point(|&(x, _)| x < -SHORT);
-    let (before, recent) = points.split_at(start);
-    let is_known = before.first().is_some_and(|&(x, _)| x <= -SHORT - DAY);
+    let recent = &points[points.partition_point(|&(x, _)| x < -SHORT)..];
+    let before = &points[..points.partition_point(|&(x, _)| x < -DAY)];
+    let is_known = before.first().is_some_and(|&(x, _)| x <= -2.0 * DAY);
     if !is_known || recent.len() < FEWEST_POINTS {
         return None;
     }
+    let usual = largest_rise(before);
     let recent = thinned(recent);
     let slope = steady(&recent)?;
     let (first, last) = (recent.first()?, recent.last()?);
     let peak = before.iter().map(|&(_, y)| y).fold(f64::MIN, f64::max);
     let rise = slope.middle * (last.0 - first.0);
-    if last.1 - peak < 0.25 * rise {
+    if last.1 - peak < 0.25 * rise || largest_rise(&recent) < 1.25 * usual {
         return None;
     }
     Forecast::of(slope, 1.0 - last.1).filter(|forecast| forecast.expected <= SHORT_REACH)
+}
+
+/// How much it ever rose within the time of the short look.
+fn largest_rise(points: &[(f64, f64)]) -> f64 {
+    // Those that may be the lowest of the time up to a later point: each lower than all before it.
+    let mut lowest: VecDeque<(f64, f64)> = VecDeque::new();
+    let mut rise: f64 = 0.0;
+    for &(x, y) in points {
+        while lowest.back().is_some_and(|back| back.1 >= y) {
+            lowest.pop_back();
+        }
+        lowest.push_back((x, y));
+        while lowest.front().is_some_and(|front| front.0 < x - SHORT) {
+            lowest.pop_front();
+        }
+        rise = rise.max(y - lowest.front().map_or(y, |front| front.1));
+    }
+    rise
 }
 
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
@@ -225,6 +248,42 @@ mod tests {
         let hours = forecast.expected / HOUR;
         assert!((hours - 9.0).abs() < 1.0, "{forecast:?}");
         assert_eq!(forecast.cell().chars().last(), Some('h'));
+    }
+
+    #[test]
+    fn what_rose_like_this_on_another_day_is_no_news() {
+        // Twelve hours of a tenth, each week; what stays of it makes each week's peak the highest so far.
+        let burst = |day: f64| {
+            let since = (day + 0.25).rem_euclid(7.0);
+            0.4 + 0.005 * day + if since < 0.5 { since * 0.4 } else { 0.0 }
+        };
+        assert_eq!(forecast(&history(20, burst), now()).filter(|found| found.expected < 7.0 * DAY), None);
+        // The first of its kind is news, and so is one that is larger by half.
+        let first = |day: f64| if day < -3.0 { 0.4 + 0.005 * day } else { burst(day) };
+        assert!(days_of(forecast(&history(20, first), now())) < 2.0);
+        let larger = |day: f64| burst(day) + if day > -0.25 { (day + 0.25) * 0.6 } else { 0.0 };
+        assert!(days_of(forecast(&history(20, larger), now())) < 2.0);
+    }
+
+    #[test]
+    fn what_fell_yesterday_and_rises_again_is_news() {
+        // It runs full for a day and a half; at midnight what was written by then is packed.
+        let flood = |day: f64| 0.2 + 0.8 * (day + 1.0).max(0.0) - if day >= -0.5 { 0.35 } else { 0.0 };
+        let hours = forecast(&history(20, flood), now()).expect("a forecast").expected / HOUR;
+        assert!((hours - 10.5).abs() < 1.0, "{hours}");
+    }
+
+    #[test]
+    fn peaks_that_grow_faster_than_what_is_kept_are_followed() {
+        // A dump of two thirds of the data lies there for some hours of each night.
+        let data = |day: f64| 0.4 + 0.01 * (day + 20.0);
+        let night =
+            |day: f64| if (0.1..0.3).contains(&day.rem_euclid(1.0)) { data(day) * 2.0 / 3.0 } else { 0.0 };
+        let found = days_of(forecast(&history(20, |day| data(day) + night(day)), now()));
+        // 0.6 and 0.4 at the peak of last night, and each day a sixtieth more.
+        assert!(found < 1.5, "{found}");
+        let early = forecast(&history(20, |day| f64::midpoint(data(day), night(day))), now());
+        assert!((days_of(early) - 60.0).abs() < 3.0, "{early:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod directory;
 mod disks;
 mod fit;
 pub mod forecast;
+mod history;
 mod judge;
 mod layer;
 mod limits;

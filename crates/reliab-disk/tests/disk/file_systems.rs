@@ -278,3 +278,45 @@ fn a_level_is_left_later_than_it_is_reached() {
         assert_eq!(levels, expected);
     });
 }
+
+#[test]
+fn a_path_that_is_no_text_leads_to_the_file_system_that_holds_it() {
+    use std::os::unix::ffi::OsStrExt;
+    alone("file_systems::a_path_that_is_no_text_leads_to_the_file_system_that_holds_it", |bench| {
+        let point = bench.mount_tmpfs("odd", "size=4m");
+        let below = Path::new(&point).join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+        fs::create_dir(&below).unwrap();
+        let output = bench.command(&["--json"]).arg(&below).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["mounts"][0]["mount"], point, "{document}");
+    });
+}
+
+#[test]
+fn directories_are_added_up_without_mounting_what_waits_to_be_used() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    alone("file_systems::directories_are_added_up_without_mounting_what_waits_to_be_used", |bench| {
+        let top = bench.mount_tmpfs("top", "size=4m");
+        fs::write(Path::new(&top).join("file"), vec![1; 50_000]).unwrap();
+        let point = bench.folder("top/waits");
+        // Whoever is to mount it belongs to a group of its own, and never does: to open it is to wait for ever.
+        let mut daemon = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let (_asked, told) = std::io::pipe().unwrap();
+        rustix::io::fcntl_setfd(&told, rustix::io::FdFlags::empty()).unwrap();
+        let options = format!("fd={},pgrp={},minproto=5,maxproto=5,direct", told.as_raw_fd(), daemon.id());
+        run("mount", &["-i", "-t", "autofs", "-o", &options, "waits", &point]);
+        let output = std::process::Command::new("timeout")
+            .args(["--signal=KILL", "30", env!("CARGO_BIN_EXE_reliab-disk"), "--json", "--dirs", &top])
+            .env("RELIAB_STATE_DIR", bench.path("state"))
+            .output()
+            .unwrap();
+        run("umount", &[&point]);
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let document: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("it waited: {error}: {text}"));
+        assert_eq!((&document["unread"], &document["entries"]), (&0.into(), &2.into()), "{document}");
+    });
+}

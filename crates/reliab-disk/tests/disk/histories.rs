@@ -10,12 +10,12 @@
 )]
 
 use std::f64::consts::TAU;
-use std::fs;
-use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reliab_common::fact::Point;
 use reliab_disk::forecast::forecast;
+
+use crate::support::golden;
 
 const HOUR: f64 = 1.0 / 24.0;
 /// Histories of each kind.
@@ -281,15 +281,5 @@ fn forecasts_warn_when_they_should_and_are_silent_when_they_should() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}\n{table}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/disk.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let (begin, end) = ("<!-- forecast -->\n", "<!-- end -->");
-    let (head, rest) = text.split_once(begin).unwrap();
-    let (_, tail) = rest.split_once(end).unwrap();
-    let new = format!("{head}{begin}{table}{end}{tail}");
-    if std::env::var_os("RELIAB_GOLDEN").is_some_and(|value| value == "write") {
-        fs::write(path, new).unwrap();
-    } else {
-        assert_eq!(text, new, "docs/disk.md differs; RELIAB_GOLDEN=write writes it anew");
-    }
+    golden("forecast", &table);
 }

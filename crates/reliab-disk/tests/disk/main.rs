@@ -1,4 +1,4 @@
-//! The program beside df, du, psql and mariadb, on real, broken and dead file systems, and on generated histories.
+//! The program beside df, du, psql and mariadb, on real, broken and dead file systems, and on generated and recorded histories.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,4 +7,5 @@ mod databases;
 mod file_systems;
 mod hanging;
 mod histories;
+mod recorded;
 mod support;

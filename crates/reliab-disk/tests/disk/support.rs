@@ -160,3 +160,19 @@ pub fn as_df(mount: &Value) -> Vec<Value> {
         .map(|field| mount[field].clone())
         .to_vec()
 }
+
+/// Compares a table in docs/disk.md, between its comment and the next `end`, with what was found; `RELIAB_GOLDEN=write`
+/// writes it anew.
+pub fn golden(name: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/disk.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (begin, end) = (format!("<!-- {name} -->\n"), "<!-- end -->");
+    let (head, rest) = text.split_once(&begin).unwrap();
+    let (_, tail) = rest.split_once(end).unwrap();
+    let new = format!("{head}{begin}{table}{end}{tail}");
+    if std::env::var_os("RELIAB_GOLDEN").is_some_and(|value| value == "write") {
+        fs::write(path, new).unwrap();
+    } else {
+        assert_eq!(text, new, "docs/disk.md differs; RELIAB_GOLDEN=write writes it anew");
+    }
+}
