@@ -14,7 +14,7 @@ use crate::answer::{self, Measure};
 use crate::check::{self, CheckOptions, sqlite_words};
 use crate::directory::{self, DirectoryOptions};
 use crate::report::{name_of, worst};
-use crate::sqlite;
+use crate::sqlite::{self, Condition};
 use crate::walk::WalkOptions;
 
 /// The command's name.
@@ -96,18 +96,24 @@ fn show_sqlite(files: &[PathBuf], quick_check: bool, ui: &mut Ui) -> anyhow::Res
     let mut shown = Vec::new();
     for file in files {
         let size = sqlite::size(file).with_context(|| format!("cannot measure {}", file.display()))?;
-        let damage = if quick_check { damage(file) } else { Vec::new() };
-        levels.push(if damage.is_empty() { Level::Ok } else { Level::Critical });
+        let condition = quick_check.then(|| sqlite::quick_check(file));
+        let is_whole = condition == Some(Condition::Whole);
+        let (level, damage, unchecked) = match condition {
+            None | Some(Condition::Whole) => (Level::Ok, Vec::new(), None),
+            Some(Condition::Damaged(found)) => (Level::Critical, found, None),
+            Some(Condition::Unknown(reason)) => (Level::Unknown, Vec::new(), Some(reason)),
+        };
+        levels.push(level);
         if !ui.is_json() {
-            let whole = if quick_check && damage.is_empty() { ", whole" } else { "" };
+            let whole = if is_whole { ", whole" } else { "" };
             ui.summary(format_args!("{}: {}{whole}", file.display(), sqlite_words(&size)));
         }
-        for line in &damage {
+        for line in damage.iter().chain(&unchecked) {
             ui.error(format_args!("{}: {line}", file.display()));
         }
         shown.push(json!({
             "path": name_of(file), "bytes": size.bytes, "free": size.free, "wal": size.wal, "page": size.page,
-            "checked": quick_check, "damage": damage,
+            "checked": quick_check && unchecked.is_none(), "damage": damage, "unchecked": unchecked,
         }));
     }
     let level = worst(levels.into_iter());
@@ -115,9 +121,4 @@ fn show_sqlite(files: &[PathBuf], quick_check: bool, ui: &mut Ui) -> anyhow::Res
         ui.json(&document(NAME, level, json!({ "sqlite": shown })));
     }
     Ok(Outcome::new(level, json!({ "files": files.len() })))
-}
-
-/// What is wrong with a file; one that cannot be checked is not known to be whole.
-fn damage(file: &std::path::Path) -> Vec<String> {
-    sqlite::quick_check(file).unwrap_or_else(|error| vec![format!("cannot be checked: {error}")])
 }

@@ -25,6 +25,10 @@ const MARIADB: &str = "SELECT CAST(COALESCE(SUM(t.data_length + t.index_length),
      FROM information_schema.schemata s LEFT JOIN information_schema.tables t ON t.table_schema = s.schema_name \
      WHERE s.schema_name NOT IN ('information_schema', 'performance_schema') GROUP BY s.schema_name ORDER BY 2";
 
+/// What a server says is cut to so many characters: the reason of a failure, and a row that is none.
+const REASON: usize = 200;
+const LINE: usize = 80;
+
 /// Asks the servers of the configuration.
 pub(crate) fn measure(job: &Job<'_>) -> Result<Vec<SizeReport>> {
     let servers = &job.session.config.disk.database;
@@ -80,22 +84,25 @@ fn sizes(server: &DiskDatabase, job: &Job<'_>) -> Result<Result<Sizes, String>> 
 fn told(ended: Ended, client: &str) -> Result<Sizes, String> {
     match ended {
         Ended::Done { success: true, out, .. } => {
-            parse(&String::from_utf8_lossy(&out)).map_err(|reason| format!("{client} {reason}"))
+            let separator = if client == "psql" { '\0' } else { '\n' };
+            parse(&String::from_utf8_lossy(&out), separator).map_err(|reason| format!("{client} {reason}"))
         }
         Ended::Done { err, .. } => {
             let text = String::from_utf8_lossy(&err);
             let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-            Err(format!("{client} failed: {}", without_number(line.trim())))
+            Err(format!("{client} failed: {}", shortened(without_number(line.trim()), REASON)))
         }
         Ended::Late { .. } => Err(format!("{client} had no answer in time")),
         Ended::NotStarted(error) => Err(format!("cannot start {client}: {}", plain(&error))),
     }
 }
 
-/// Lines of a size, a tab and a name; a database without a size is left out.
-fn parse(text: &str) -> Result<Sizes, String> {
+/// Rows of a size, a tab and a name; a database without a size is left out.
+///
+/// A name may hold a line break: `psql` ends its rows otherwise, `mariadb` escapes it.
+fn parse(text: &str, separator: char) -> Result<Sizes, String> {
     let mut sizes = Sizes::new();
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
+    let mut lines = text.split(separator).filter(|line| !line.trim().is_empty()).peekable();
     if lines.peek().is_none() {
         return Err("told of no database".to_owned());
     }
@@ -104,15 +111,15 @@ fn parse(text: &str) -> Result<Sizes, String> {
         match bytes {
             Some((Ok(bytes), name)) => sizes.push((name.to_owned(), bytes)),
             Some((Err(_), _)) if line.starts_with('\t') || line.starts_with("NULL\t") => {}
-            _ => return Err(format!("said something that is no size: {}", shortened(line))),
+            _ => return Err(format!("said something that is no size: {}", shortened(line, LINE))),
         }
     }
     if sizes.is_empty() { Err("may not tell the size of any database".to_owned()) } else { Ok(sizes) }
 }
 
-/// The start of a line, as it may be long.
-fn shortened(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect()
+/// The start of a text of a server, as it may be long.
+fn shortened(text: &str, most: usize) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect()
 }
 
 fn command(client: &str, server: &DiskDatabase, password: Option<&Secret>, seconds: u64) -> Command {
@@ -139,6 +146,7 @@ fn command(client: &str, server: &DiskDatabase, password: Option<&Secret>, secon
                 "--no-align",
                 "--tuples-only",
                 "--field-separator=\t",
+                "--record-separator-zero",
             ]);
             command.env("PGCONNECT_TIMEOUT", seconds.to_string());
         }
@@ -205,7 +213,21 @@ mod tests {
     #[test]
     fn sizes_are_read_and_what_has_none_is_left_out() {
         let expected: Sizes = vec![("app".into(), 7), ("odd\tname".into(), 9)];
-        assert_eq!(parse("7\tapp\n\tsecret\n9\todd\tname\n"), Ok(expected));
+        assert_eq!(parse("7\tapp\n\tsecret\n9\todd\tname\n", '\n'), Ok(expected));
+    }
+
+    #[test]
+    fn a_name_with_a_line_break_is_one_name() {
+        let expected: Sizes = vec![("a\n99\tvictim".into(), 7), ("b".into(), 8)];
+        let done = Ended::Done { success: true, out: b"7\ta\n99\tvictim\x008\tb\0".to_vec(), err: vec![] };
+        assert_eq!(told(done, "psql"), Ok(expected));
+    }
+
+    #[test]
+    fn what_a_server_says_is_neither_long_nor_in_command_of_the_terminal() {
+        let err = format!("psql: error: \u{1b}[2J{}\n", "x".repeat(100_000)).into_bytes();
+        let reason = told(Ended::Done { success: false, out: vec![], err }, "psql").unwrap_err();
+        assert!(reason.starts_with("psql failed: psql: error:  [2Jxx") && reason.len() < 250, "{reason}");
     }
 
     #[test]
@@ -214,7 +236,7 @@ mod tests {
         let of = |out| told(done(out), "psql").unwrap_err();
         assert_eq!(of(""), "psql told of no database");
         assert_eq!(of("\n"), "psql told of no database");
-        assert_eq!(of("7\tapp\nnoise\n"), "psql said something that is no size: noise");
+        assert_eq!(of("7\tapp\0noise\0"), "psql said something that is no size: noise");
         assert_eq!(of("many\tapp\n"), "psql said something that is no size: many app");
         assert_eq!(of("\tsecret\n"), "psql may not tell the size of any database");
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::fs::statvfs;
+use rustix::fs::{StatVfs, statvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -24,15 +24,23 @@ pub(crate) struct Space {
 impl Space {
     /// Asks the file system that holds a path.
     pub fn of(path: &Path) -> Result<Self, Errno> {
-        let found = statvfs(path)?;
+        Ok(Self::told(&statvfs(path)?))
+    }
+
+    /// What the kernel told, in bytes.
+    fn told(found: &StatVfs) -> Self {
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(Self {
+        // A server may tell less than nothing where root took of what is reserved (BSD does); as a count without a sign
+        // that is more than there is.
+        let is_less = found.f_blocks > 0 && found.f_bavail > found.f_blocks;
+        let free = if is_less { 0 } else { found.f_bavail };
+        Self {
             size: bytes(found.f_blocks),
             unused: bytes(found.f_bfree),
-            free: bytes(found.f_bavail),
+            free: bytes(free),
             inodes: found.f_files,
             inodes_free: found.f_ffree,
-        })
+        }
     }
 
     /// Bytes in use.
@@ -92,6 +100,16 @@ mod tests {
         assert_eq!(space.used_percent(), Some(74));
         assert!((space.used_part().unwrap() - 700.0 / 950.0).abs() < 1e-12);
         assert_eq!((space.inodes_used_percent(), space.inodes_used_part()), (Some(1), Some(0.01)));
+    }
+
+    #[test]
+    fn less_than_nothing_free_is_nothing() {
+        let mut found = statvfs("/").unwrap();
+        (found.f_frsize, found.f_blocks, found.f_bfree) = (4096, 1000, 30);
+        for (told, free) in [(20, 20), (0, 0), (5u64.wrapping_neg(), 0), (5u64.wrapping_neg() >> 20, 0)] {
+            found.f_bavail = told;
+            assert_eq!(Space::told(&found).free, free * 4096);
+        }
     }
 
     #[test]

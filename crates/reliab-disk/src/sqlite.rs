@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -41,8 +41,13 @@ impl SqliteSize {
 
 /// Measures a file; an empty file is an empty database.
 pub(crate) fn size(path: &Path) -> io::Result<SqliteSize> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        // To open a pipe is to wait for whoever writes to it.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let bytes = found.len();
     let mut file = File::open(path)?;
-    let bytes = file.metadata()?.len();
     let wal = match fs::metadata(beside(path, "-wal")) {
         Ok(found) => found.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -78,13 +83,39 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What `PRAGMA quick_check` finds wrong; nothing in a whole database.
-pub(crate) fn quick_check(path: &Path) -> rusqlite::Result<Vec<String>> {
+/// Whether a file is whole.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Condition {
+    /// It is.
+    Whole,
+    /// What is wrong with it.
+    Damaged(Vec<String>),
+    /// It cannot be checked now, such as one that is locked by a writer, and why.
+    Unknown(String),
+}
+
+/// What `PRAGMA quick_check` finds.
+pub(crate) fn quick_check(path: &Path) -> Condition {
+    match findings(path) {
+        Ok(found) if found.is_empty() => Condition::Whole,
+        Ok(found) => Condition::Damaged(found),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Condition::Damaged(vec![error.to_string()])
+            }
+            _ => Condition::Unknown(format!("cannot be checked: {error}")),
+        },
+    }
+}
+
+fn findings(path: &Path) -> rusqlite::Result<Vec<String>> {
     let db = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     db.busy_timeout(PATIENCE)?;
+    // The file may come from anybody: what its schema says is not to be run.
+    db.pragma_update(None, "trusted_schema", false)?;
     let mut found: Vec<String> =
         db.prepare("PRAGMA quick_check")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     found.retain(|line| line != "ok");
@@ -156,13 +187,32 @@ mod tests {
     fn a_check_finds_damage_and_changes_nothing() {
         let (_dir, path, db) = database("PRAGMA page_size = 4096");
         drop(db);
-        assert_eq!(quick_check(&path).unwrap(), Vec::<String>::new());
+        assert_eq!(quick_check(&path), Condition::Whole);
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&[0xff; 64], 4096).unwrap();
         let before = fs::read(&path).unwrap();
         let found = quick_check(&path);
-        assert!(found.as_ref().map_or(true, |found| !found.is_empty()), "{found:?}");
+        assert!(matches!(&found, Condition::Damaged(found) if !found.is_empty()), "{found:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
-        assert!(quick_check(&path.with_extension("absent")).is_err());
+        fs::write(&path, "no database, and long enough to be read as one".repeat(9)).unwrap();
+        assert!(matches!(quick_check(&path), Condition::Damaged(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_not_damaged() {
+        let (_dir, path, db) = database("PRAGMA page_size = 4096");
+        assert!(matches!(quick_check(&path.with_extension("absent")), Condition::Unknown(_)));
+        db.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let found = quick_check(&path);
+        assert!(matches!(&found, Condition::Unknown(why) if why.contains("locked")), "{found:?}");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
+        assert_eq!(size(&path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

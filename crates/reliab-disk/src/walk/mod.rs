@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat, statat};
 use rustix::io::Errno;
 
 use node::{Node, Sum};
-use place::{Place, directory_status, open};
+use place::{Place, directory_status, open, place_of};
 
 /// `st_blocks` counts in these units, whatever the file system's blocks are (stat(2)).
 const BLOCK: u64 = 512;
@@ -247,7 +247,9 @@ impl Walk<'_> {
                 continue;
             }
             if entry.file_type() == FileType::Directory {
-                own.push(Job::Directory(below(&directory, name)));
+                if self.is_wanted(&fd, name) {
+                    own.push(Job::Directory(below(&directory, name)));
+                }
                 continue;
             }
             part.names.extend_from_slice(name.to_bytes_with_nul());
@@ -266,6 +268,12 @@ impl Walk<'_> {
             own.clear();
             self.ready.notify_all();
         }
+    }
+
+    /// Whether a directory is where the walk may go. Asked before it is opened: to open an automount is to mount it, and to
+    /// wait for a server that may be dead.
+    fn is_wanted(&self, above: &OwnedFd, name: &CStr) -> bool {
+        self.options.across || place_of(above, name).is_none_or(|place| place == self.place)
     }
 
     /// The directory with a node of its own, if it is to have one.
@@ -297,7 +305,7 @@ impl Walk<'_> {
         for name in part.names.split_inclusive(|&byte| byte == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
             match statat(&*part.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(status) => self.count(&status, &part.above, name, &mut sum, own),
+                Ok(status) => self.count(&status, part, name, &mut sum, own),
                 // Gone since it was listed.
                 Err(Errno::NOENT) => {}
                 Err(errno) => self.fail(&below(&part.above, name).path, errno),
@@ -306,9 +314,12 @@ impl Walk<'_> {
         part.above.node.add(sum);
     }
 
-    fn count(&self, status: &Stat, above: &Arc<Directory>, name: &CStr, sum: &mut Sum, own: &mut Vec<Job>) {
+    fn count(&self, status: &Stat, part: &Part, name: &CStr, sum: &mut Sum, own: &mut Vec<Job>) {
+        let above = &part.above;
         if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-            own.push(Job::Directory(below(above, name)));
+            if self.is_wanted(&part.fd, name) {
+                own.push(Job::Directory(below(above, name)));
+            }
             return;
         }
         let bytes = u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(BLOCK);

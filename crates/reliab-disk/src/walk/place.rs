@@ -1,6 +1,6 @@
 //! Opening directories, and telling where they are mounted.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, openat, statx};
@@ -55,4 +55,10 @@ pub(super) fn open(path: &[u8], more: OFlags) -> Result<OwnedFd, Errno> {
 pub(super) fn directory_status(fd: &OwnedFd) -> Result<Statx, Errno> {
     let wanted = StatxFlags::BLOCKS | StatxFlags::MNT_ID;
     statx(fd, c"", AtFlags::EMPTY_PATH, wanted)
+}
+
+/// Where a directory in another is mounted, without mounting what waits to be used; `None` if it cannot be told.
+pub(super) fn place_of(above: &OwnedFd, name: &CStr) -> Option<Place> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    statx(above, name, flags, StatxFlags::MNT_ID).ok().map(|status| Place::of(&status))
 }
