@@ -267,3 +267,30 @@ fn doctor_breaks_lines_between_words_where_columns_are_few() {
     );
     assert!(narrow.lines().count() > whole.lines().count());
 }
+
+/// What the document says is printed, is.
+#[test]
+fn the_document_shows_what_is_printed() {
+    let bench = Bench::new();
+    let document = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let example = blocks(&document).swap_remove(0);
+    let printed = |command: &str| {
+        let line = format!("$ reliab config {command}\n");
+        let sessions = document.split(line.as_str()).skip(1);
+        let texts = sessions.map(|rest| rest.split_once("```").unwrap().0.replace("/etc/reliab/", ""));
+        texts.collect::<Vec<_>>()
+    };
+    let [well, unknown_key, warned] = &printed("check")[..] else { panic!() };
+    assert!(check(&bench, &example.replace("host = ", "hots = ")).1.ends_with(unknown_key));
+    let (_, said) = check(&bench, &example.replace("api is", "apo is"));
+    let said = said.replace(&format!("{}/", bench.path("").display()).replace("//", "/"), "");
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(lines(&said), lines(warned));
+    bench.write("smtp-password", "x");
+    fs::set_permissions(bench.path("smtp-password"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(&check(&bench, &example).1, well);
+    let shown = String::from_utf8(bench.run(&["config", "show"]).stdout).unwrap();
+    let [excerpt] = &printed("show")[..] else { panic!() };
+    let sections = |text: &str| text.split_once("\n\n").unwrap().1.to_owned();
+    assert!(sections(&shown).starts_with(&sections(excerpt)), "{shown}");
+}

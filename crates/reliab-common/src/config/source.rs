@@ -51,7 +51,7 @@ impl ConfigFile {
         Config::parse(&self.path, &self.content)
     }
 
-    /// The secrets that the file names, in the order of their keys; none where it is not TOML.
+    /// The secrets that the file names, in its order; none where it is not TOML.
     pub fn secrets(&self) -> Vec<NamedSecret> {
         let text = String::from_utf8_lossy(&self.content);
         let mut found = Vec::new();
