@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use reliab_common::clock::Clock;
+use reliab_common::count::{count, counted};
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units;
@@ -25,7 +26,6 @@ use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
-use crate::show::{count, counted};
 
 const EXAMPLES: &str = "  \
   reliab backup                                 what the configuration says, or data into backups

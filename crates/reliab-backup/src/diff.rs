@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::ffi::OsString;
 
+use reliab_common::count::count;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units;
@@ -20,7 +21,6 @@ use crate::entries::{GapView, exit_of, gaps_of, line, shown, tell_gaps};
 use crate::failure::ErrorTable;
 use crate::repo::{RepoArg, Selected};
 use crate::session::Session;
-use crate::show::count;
 use crate::stream::{Stream, fields};
 
 const EXAMPLES: &str = "  \

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use reliab_common::count::counted;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units;
@@ -29,7 +30,6 @@ use crate::events::UiEvents;
 use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
 use crate::session::{Job, Outcome, Session};
-use crate::show::counted;
 
 const EXAMPLES: &str = "  \
   reliab export -o data.tar.gz                      the latest snapshot

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use reliab_common::clock;
+use reliab_common::count::counted;
 use reliab_common::exit::Exit;
+use reliab_common::table::columns;
 use reliab_common::ui::Ui;
 use reliab_common::units;
 use reliab_repo::manifest::ManifestEntry;
@@ -21,9 +23,7 @@ use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gap
 use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{OpenRepository, RepoArg, Selected};
 use crate::session::Session;
-use crate::show::counted;
 use crate::stream::{Stream, fields};
-use crate::terminal;
 
 const EXAMPLES: &str = "  \
   reliab find app.log                          by name, in every snapshot
@@ -157,7 +157,7 @@ fn hit(stored: &StoredSnapshot, found: &ManifestEntry) -> Hit {
 fn show(stored: &StoredSnapshot, found: &ManifestEntry, ui: &mut Ui) {
     let size = units::bytes(found.entry.size());
     let time = stored.snapshot.time;
-    let time = if terminal::columns().is_some() { terminal::time(time) } else { clock::local(time) };
+    let time = if columns().is_some() { clock::local_short(time) } else { clock::local(time) };
     let place = format!("{} {time} {size:>10} ", stored.id.short());
     let slash: &[u8] = if found.entry.is_dir() { b"/" } else { b"" };
     line(ui, &[place.as_bytes(), &shown(&found.entry.path), slash]);

@@ -19,7 +19,6 @@ mod entries;
 mod events;
 mod repo;
 mod scratch;
-mod show;
 mod stream;
 mod terminal;
 

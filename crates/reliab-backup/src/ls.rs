@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use reliab_common::clock;
 use reliab_common::exit::Exit;
+use reliab_common::table::columns;
 use reliab_common::ui::Ui;
 use reliab_repo::format::entry::Kind;
 use reliab_repo::manifest::{Manifest, ManifestEntry};
@@ -92,9 +93,9 @@ fn long(found: &ManifestEntry) -> String {
         Kind::Char(_, major, minor) | Kind::Block(_, major, minor) => format!("{major},{minor}"),
         _ => found.entry.size().to_string(),
     };
-    let shown_time = if terminal::columns().is_some() { terminal::time } else { clock::local };
+    let is_terminal = columns().is_some();
+    let shown_time = if is_terminal { clock::local_short } else { clock::local };
     let time = time_of(meta.mtime).map_or_else(|| meta.mtime.seconds.to_string(), shown_time);
-    let is_terminal = terminal::columns().is_some();
     let owner = |name, number| owner(name, number, is_terminal);
     let columns = Columns { owner: owner(user, meta.uid), group: owner(group, meta.gid), size, time };
     let kind = kind_letter(&found.entry.kind);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use reliab_common::count::counted;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units;
@@ -22,7 +23,6 @@ use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
 use crate::scratch::Scratch;
 use crate::session::{Job, Outcome, Session, threads};
-use crate::show::counted;
 
 const EXAMPLES: &str = "  \
   reliab restore --target /tmp/r                       the latest snapshot into a new folder

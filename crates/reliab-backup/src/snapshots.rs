@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use reliab_common::clock;
+use reliab_common::count::count;
 use reliab_common::exit::Exit;
+use reliab_common::table::{Narrowing, columns, table, table_within};
 use reliab_common::ui::Ui;
 use reliab_common::units;
 use reliab_repo::format::escape::escape;
@@ -16,7 +18,6 @@ use crate::engine_errors::ENGINE_ERRORS;
 use crate::failure::ErrorTable;
 use crate::repo::{OpenRepository, RepoArg};
 use crate::session::Session;
-use crate::show::{Narrowing, count, table, table_within};
 use crate::terminal;
 
 const EXAMPLES: &str = "  \
@@ -150,7 +151,7 @@ fn show(wanted: &[&StoredSnapshot], ui: &mut Ui) {
         return;
     }
     let head = ["ID", "TIME", "HOST", ">FILES", ">SIZE", ">ADDED", "TAGS", "PATHS"];
-    let lines = match terminal::columns() {
+    let lines = match columns() {
         None => table(head, &wanted.iter().map(|stored| row(stored)).collect::<Vec<_>>()),
         Some(columns) => {
             let rows: Vec<_> = wanted.iter().flat_map(|stored| rows_of(stored)).collect();
@@ -163,7 +164,7 @@ fn show(wanted: &[&StoredSnapshot], ui: &mut Ui) {
 }
 
 /// On a narrow terminal the counts of files and new bytes give way first; paths, tags and hosts are shortened.
-const NARROWING: Narrowing<'_> = Narrowing { drop: &[3, 5], shorten: &[(7, 16), (6, 6), (2, 6)] };
+const NARROWING: Narrowing<'_> = Narrowing { drop: &[3, 5], shorten: &[(7, 16), (6, 6), (2, 6)], begin: &[] };
 
 /// The same for a terminal: a line for each path and tag, and no offset of the time, as restic shows them.
 fn rows_of(stored: &StoredSnapshot) -> Vec<[String; 8]> {
@@ -173,7 +174,7 @@ fn rows_of(stored: &StoredSnapshot) -> Vec<[String; 8]> {
         list.get(number).map_or_else(String::new, |text| terminal::quoted_text(text))
     };
     let mut rows: Vec<[String; 8]> = vec![row(stored)];
-    rows[0][1] = terminal::time(snapshot.time);
+    rows[0][1] = clock::local_short(snapshot.time);
     rows[0][2] = terminal::quoted_text(&snapshot.host);
     rows.resize_with(paths.len().max(tags.len()).max(1), Default::default);
     for (number, row) in rows.iter_mut().enumerate() {

@@ -1,26 +1,4 @@
-//! What stdout shows where it is a terminal: names that cannot command it, times and tables that fit its width.
-
-use std::io::IsTerminal;
-
-use chrono::{DateTime, Local, Utc};
-
-/// Columns of a terminal that does not say how many it has.
-const COLUMNS: usize = 80;
-
-/// The columns of the terminal that stdout is; `None` if it is none, so that all is to be written as it is.
-pub(crate) fn columns() -> Option<usize> {
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok();
-    Some(size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS))
-}
-
-/// A time, local and without its offset, as restic shows it.
-pub(crate) fn time(time: DateTime<Utc>) -> String {
-    time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
-}
+//! Names on a terminal: none can command it.
 
 /// A name that cannot command a terminal: as it is, or quoted as bash and GNU ls do where it holds control characters
 /// or is not UTF-8. What is quoted may be pasted into a shell.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::ValueEnum;
+use reliab_common::count::counted;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units::{self, Percent};
@@ -19,7 +20,6 @@ use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
-use crate::show::counted;
 
 const EXAMPLES: &str = "  \
   reliab verify                              every byte of every pack and every blob

@@ -53,6 +53,16 @@ pub fn local(time: DateTime<Utc>) -> String {
     shown(&time.with_timezone(&Local))
 }
 
+/// The same without the offset, for a terminal, where there is little room.
+pub fn local_short(time: DateTime<Utc>) -> String {
+    time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The local time of day, to the second.
+pub fn time_of_day(time: DateTime<Utc>) -> String {
+    time.with_timezone(&Local).format("%H:%M:%S").to_string()
+}
+
 fn shown<Z: TimeZone<Offset: Display>>(time: &DateTime<Z>) -> String {
     time.format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }

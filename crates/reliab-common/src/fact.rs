@@ -7,6 +7,7 @@
 //! | `service` | name of a service that is scraped | `requests`, `errors` (counts since the last scrape), `p50`, `p95`, `p99` (seconds) |
 //! | `schedule` | job of `[schedule]` | none: the check result says whether it is overdue |
 //! | `alert` | `outbox` | `queue` (messages owed), `oldest_seconds` (age of the oldest of them) |
+//! | `alert` | `ping` | none: the check result says whether the outbound ping was sent, and its `last_sent` when that was last so |
 //! | `disk` | mount point | `used` (0 to 1), `free` (bytes), `inodes_used` (0 to 1) |
 //! | `disk` | `directory PATH`, `database SERVER/NAME` | `bytes` |
 //! | `disk` | `sqlite PATH` | `bytes`, `free` (bytes of free pages), `wal` (bytes of the write-ahead log) |
@@ -20,6 +21,8 @@ use crate::exit::Level;
 use crate::state::{State, StateError, nanos, time};
 
 mod compaction;
+#[cfg(test)]
+mod fixture;
 
 pub use compaction::compact;
 
@@ -227,33 +230,9 @@ fn points(
 
 #[cfg(test)]
 mod tests {
+    use super::fixture::{at, check, put, sample, state};
     use super::*;
     use chrono::TimeDelta;
-    use serde_json::json;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    fn sample(at: DateTime<Utc>, value: f64) -> Sample {
-        let (source, target, figure) = ("disk".into(), "/".into(), "used".into());
-        Sample { source, target, figure, unit: "1", at, value }
-    }
-
-    fn check(target: &str, at: DateTime<Utc>, level: Level) -> CheckResult {
-        let (source, target, summary) = ("probe".into(), target.into(), "as told".into());
-        CheckResult { source, target, at, level, summary, detail: json!({"status": 200}) }
-    }
-
-    fn state() -> (tempfile::TempDir, State) {
-        let dir = tempfile::tempdir().unwrap();
-        let state = State::open(dir.path()).unwrap();
-        (dir, state)
-    }
-
-    fn put(state: &State, facts: &Facts) {
-        state.write(|db| store_all(db, None, facts)).unwrap();
-    }
 
     #[test]
     fn facts_are_read_back_whole_and_from_a_cursor_on() {
@@ -264,7 +243,7 @@ mod tests {
             check("b", now, Level::Unknown),
             check("a", now, Level::Critical),
         ];
-        put(&state, &Facts { checks: checks.clone(), samples: vec![sample(now, 0.25)] });
+        put(&state, checks.clone(), vec![sample(now, 0.25)]);
         let stored = checks_after(&state, 0).unwrap();
         assert_eq!(stored.iter().map(|stored| stored.check.clone()).collect::<Vec<_>>(), checks);
         assert_eq!(checks_after(&state, stored[1].id).unwrap(), stored[2..]);
@@ -280,7 +259,7 @@ mod tests {
         let (_dir, state) = state();
         let now = at("2026-11-22T12:00:00Z");
         let later = now + TimeDelta::seconds(1);
-        put(&state, &Facts { checks: vec![], samples: vec![sample(now, f64::NAN), sample(later, 1.0)] });
+        put(&state, vec![], vec![sample(now, f64::NAN), sample(later, 1.0)]);
         let points = samples(&state, "disk", "/", "used", now, later + TimeDelta::seconds(1)).unwrap();
         assert_eq!(points, [Point { at: later, value: 1.0 }]);
     }

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod count;
 pub mod exit;
 pub mod fact;
 pub mod failure;
@@ -19,6 +20,7 @@ pub mod secret;
 pub mod session;
 pub mod signal;
 pub mod state;
+pub mod table;
 pub mod ui;
 pub mod units;
 pub mod upkeep;

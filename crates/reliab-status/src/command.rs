@@ -14,6 +14,7 @@ use reliab_common::paths;
 use reliab_common::rhythm;
 use reliab_common::session::Session;
 use reliab_common::state::State;
+use reliab_common::table::columns;
 use reliab_common::ui::Ui;
 use reliab_common::upkeep::up_for;
 
@@ -89,7 +90,7 @@ impl Args {
         if ui.is_json() {
             ui.json(&document(Self::NAME, level, overview));
         } else if !ui.is_quiet() || level != Level::Ok {
-            terminal::lines(overview, terminal::columns()).into_iter().for_each(|line| ui.out(line));
+            terminal::lines(overview, columns()).into_iter().for_each(|line| ui.out(line));
         }
         Ok(level)
     }

@@ -1,14 +1,12 @@
 //! The overview as lines that fit a terminal, and as the one line of a monitoring plugin.
 
-use std::io::IsTerminal as _;
-
+use reliab_common::count::counted;
 use reliab_common::exit::Level;
+use reliab_common::table::fit;
 use reliab_common::units::{self, rough};
 
 use crate::overview::{CheckView, Heartbeat, IncidentView, JobView, Overview};
 
-/// Columns of a terminal that does not say how many it has.
-const COLUMNS: usize = 80;
 /// Names are at least this wide where there is room, so that one view looks like the next.
 const NAME: usize = 28;
 /// Longer names push only their own line aside.
@@ -21,16 +19,6 @@ struct Row {
     name: String,
     age: String,
     text: String,
-}
-
-/// The columns of the terminal that stdout is; `None` if it is none, so that nothing is to be cut.
-pub(crate) fn columns() -> Option<usize> {
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok();
-    Some(size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS))
 }
 
 /// The lines, cut to so many columns.
@@ -142,19 +130,6 @@ fn line(row: &Row, width: usize, columns: usize) -> String {
 
 fn shown(level: Level) -> String {
     if level == Level::Ok { "ok".into() } else { level.name().to_uppercase() }
-}
-
-/// The text on one line, cut to so many characters.
-fn fit(text: &str, width: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().count() <= width {
-        return text;
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
-fn counted(number: u64, singular: &str, plural: &str) -> String {
-    format!("{number} {}", if number == 1 { singular } else { plural })
 }
 
 /// The one line of a monitoring plugin: what is worst, then performance data.

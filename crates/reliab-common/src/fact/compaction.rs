@@ -88,36 +88,13 @@ fn drop_checks(db: &Connection, old: i64) -> rusqlite::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{at, check, put, sample, state};
     use super::super::*;
     use super::*;
     use crate::exit::Level;
     use serde_json::json;
 
     const NOW: &str = "2026-11-22T12:34:00Z";
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    fn sample(at: DateTime<Utc>, value: f64) -> Sample {
-        let (source, target, figure) = ("disk".into(), "/".into(), "used".into());
-        Sample { source, target, figure, unit: "1", at, value }
-    }
-
-    fn check(target: &str, at: DateTime<Utc>, level: Level) -> CheckResult {
-        let (source, target, summary) = ("probe".into(), target.into(), "as told".into());
-        CheckResult { source, target, at, level, summary, detail: json!({"status": 200}) }
-    }
-
-    fn state() -> (tempfile::TempDir, State) {
-        let dir = tempfile::tempdir().unwrap();
-        let state = State::open(dir.path()).unwrap();
-        (dir, state)
-    }
-
-    fn put(state: &State, checks: Vec<CheckResult>, samples: Vec<Sample>) {
-        state.write(|db| store_all(db, None, &Facts { checks, samples })).unwrap();
-    }
 
     /// The numbers of all check results.
     fn left(state: &State) -> Vec<i64> {

@@ -1,39 +1,47 @@
-//! How counts, paths and times look in text.
+//! Tables and lines that fit a terminal.
 
-/// A count with commas between thousands.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+use std::io::IsTerminal as _;
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS: usize = 80;
+
+/// The columns of the terminal that stdout is; `None` if it is none, so that nothing is to be cut.
+pub fn columns() -> Option<usize> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
     }
-    text
+    let size = rustix::termios::tcgetwinsize(&stdout).ok();
+    Some(size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS))
 }
 
-/// A count and its noun, in the plural where it needs to be.
-pub(crate) fn counted(number: u64, singular: &str, plural: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { singular } else { plural })
+/// The text on one line, cut to so many characters.
+pub fn fit(text: &str, width: usize) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Lines of a table; a column whose head begins with `>` is set to the right.
-pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Vec<String> {
+pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let widths = widths(&head, rows);
-    lines(&head, rows, &(0..N).zip(widths).collect::<Vec<_>>())
+    lines(&head, rows, &(0..N).zip(widths).collect::<Vec<_>>(), &[])
 }
 
 /// How a table gives way where it is too wide.
-pub(crate) struct Narrowing<'a> {
+pub struct Narrowing<'a> {
     /// Columns to leave out, in this order.
     pub drop: &'a [usize],
     /// Columns whose cells may be shortened, in this order, and to what width.
     pub shorten: &'a [(usize, usize)],
+    /// Those of which the beginning stays; of the others the end does, which tells paths apart.
+    pub begin: &'a [usize],
 }
 
 /// Lines of a table in so many columns, if it can be made to fit.
-pub(crate) fn table_within<const N: usize>(
+pub fn table_within<const N: usize>(
     head: [&str; N],
     rows: &[[String; N]],
     columns: usize,
@@ -58,7 +66,7 @@ pub(crate) fn table_within<const N: usize>(
             excess -= cut;
         }
     }
-    lines(&head, rows, &kept)
+    lines(&head, rows, &kept, narrowing.begin)
 }
 
 fn name<'a>(head: &[&'a str], column: usize) -> &'a str {
@@ -73,12 +81,18 @@ fn widths<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> [usize; N] 
 }
 
 /// The head and the rows in these columns and widths.
-fn lines<const N: usize>(head: &[&str; N], rows: &[[String; N]], columns: &[(usize, usize)]) -> Vec<String> {
+fn lines<const N: usize>(
+    head: &[&str; N],
+    rows: &[[String; N]],
+    columns: &[(usize, usize)],
+    begin: &[usize],
+) -> Vec<String> {
     let line = |cell: &dyn Fn(usize) -> String| {
         let cells: Vec<String> = columns
             .iter()
             .map(|&(column, width)| {
-                let cell = clipped(&cell(column), width);
+                let cell = cell(column);
+                let cell = if begin.contains(&column) { fit(&cell, width) } else { clipped(&cell, width) };
                 let right = head[column].starts_with('>');
                 if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
             })
@@ -111,7 +125,7 @@ mod tests {
     #[test]
     fn a_table_that_is_too_wide_shortens_and_drops_columns() {
         let rows = [["1".to_owned(), "22222".to_owned(), "/srv/app/data".to_owned()]];
-        let narrowing = Narrowing { drop: &[1], shorten: &[(2, 6)] };
+        let narrowing = Narrowing { drop: &[1], shorten: &[(2, 6)], begin: &[] };
         let check = |columns, expected: [&str; 2]| {
             let lines = table_within(["A", ">N", "PATH"], &rows, columns, &narrowing);
             assert_eq!(lines, expected, "{columns}");
@@ -125,14 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_commas_between_thousands() {
-        let check = |number, expected: &str| assert_eq!(count(number), expected);
-        check(0, "0");
-        check(999, "999");
-        check(1000, "1,000");
-        check(83_730, "83,730");
-        check(1_234_567, "1,234,567");
-        assert_eq!(counted(1, "entry", "entries"), "1 entry");
-        assert_eq!(counted(0, "entry", "entries"), "0 entries");
+    fn of_some_columns_the_beginning_stays() {
+        let rows = [["a long text".to_owned(), "/srv/app/data".to_owned()]];
+        let narrowing = Narrowing { drop: &[], shorten: &[(0, 6), (1, 6)], begin: &[0] };
+        assert_eq!(table_within(["A", "B"], &rows, 14, &narrowing), ["A       B", "a lon…  …/data"]);
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_no_longer_than_told() {
+        assert_eq!(fit("one\ntwo", 80), "one two");
+        assert_eq!(fit("größer", 6), "größer");
+        assert_eq!(fit("größer", 5), "größ…");
+        assert_eq!(fit("a", 0), "…");
     }
 }
