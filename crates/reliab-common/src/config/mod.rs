@@ -5,6 +5,7 @@ pub mod backup;
 pub mod channel;
 pub mod disk;
 pub mod maintenance;
+pub mod ping;
 pub mod probe;
 pub mod rule;
 pub mod schedule;
@@ -31,6 +32,7 @@ pub use backup::Backup;
 pub use channel::{Channel, Channels};
 pub use disk::Disk;
 pub use maintenance::Maintenance;
+pub use ping::Ping;
 pub use probe::Probe;
 pub use rule::Rule;
 pub use schedule::{Schedule, ScheduledJob};
@@ -72,6 +74,8 @@ pub struct Config {
     /// Services whose own metrics are read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service: Vec<Service>,
+    /// Who elsewhere is told that this machine still watches.
+    pub ping: Option<Ping>,
 }
 
 /// The configuration cannot be used.
@@ -192,7 +196,7 @@ mod tests {
         check(
             "\n\n[backups]\n",
             "reliab.toml:3:2: unknown key `backups`, expected one of `alert`, `maintenance`, `rule`, `slo`, `backup`, \
-             `channel`, `disk`, `schedule`, `probe`, `uplink`, `service`",
+             `channel`, `disk`, `schedule`, `probe`, `uplink`, `service`, `ping`",
         );
         check(
             "[backup]\nsource = [\"data\"]\n",
