@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reliab_common::app::{Tool, after_help_of, document};
 use reliab_common::clock::Clock as _;
+use reliab_common::count::counted;
 use reliab_common::exit::Level;
 use reliab_common::failure::ErrorTable;
 use reliab_common::session::Session;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use crate::history;
 use crate::incident::{Incident, Life};
 use crate::open::{sound_rules, state};
-use crate::show::{View, between, counted, view};
+use crate::show::{View, between, view};
 use crate::silence::{self, Quiet};
 use crate::store;
 
@@ -102,7 +103,7 @@ impl Args {
             }
         }
         let (owed_since, owed) =
-            history::owed(&state, now)?.map_or((None, 0), |(at, count)| (Some(at), count));
+            history::owed(&state, now, now)?.map_or((None, 0), |(at, count)| (Some(at), count));
         Ok(Found { now, evaluated, unknown: self.unknown(evaluated, now), incidents, owed, owed_since })
     }
 
@@ -147,7 +148,7 @@ impl Found {
 
     fn open(&self) -> String {
         let excused = self.incidents.iter().filter(|(_, excuse)| excuse.is_some()).count();
-        let open = counted(self.incidents.len(), "incident", "incidents");
+        let open = counted(self.incidents.len() as u64, "incident", "incidents");
         if excused == 0 { format!("{open} open") } else { format!("{open} open, {excused} of them excused") }
     }
 

@@ -6,6 +6,7 @@ use reliab_common::fact;
 use reliab_common::state::{State, StateError, nanos, time};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::outbox::SINCE;
 use crate::pattern::Pattern;
 use crate::rule::condition::CHECKS;
 
@@ -131,6 +132,17 @@ pub fn last_done(
     state.with(last).map(|at| at.map(time))
 }
 
+/// When any tool but alerts themselves last found something out, as of `now`; what could not be found out is nothing.
+pub fn last_found(state: &State, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StateError> {
+    let sql =
+        "SELECT at FROM check_result WHERE at <= ?1 AND level != ?2 AND source NOT IN ('alert', 'schedule')
+               AND source NOT LIKE 'alert-%' ORDER BY at DESC LIMIT 1";
+    let last = |db: &Connection| {
+        db.query_row(sql, params![nanos(now), Level::Unknown.code()], |row| row.get(0)).optional()
+    };
+    state.with(last).map(|at: Option<i64>| at.map(time))
+}
+
 /// The targets of a source that fit, as of `now`.
 pub fn targets(
     state: &State,
@@ -186,12 +198,22 @@ fn names(
 }
 
 /// Since when the oldest message is owed that was not delivered as of `now`, and how many there are.
-pub fn owed(state: &State, now: DateTime<Utc>) -> Result<Option<(DateTime<Utc>, i64)>, StateError> {
-    let sql =
-        "SELECT min(owed), count(*) FROM notification WHERE owed <= ?1 AND (ended IS NULL OR ended > ?1)";
+///
+/// All that the state has happened by `known`, so a later time is that of a clock that was ahead: what is owed since then
+/// waits at least since it was first tried, and what ended then has ended.
+pub fn owed(
+    state: &State,
+    now: DateTime<Utc>,
+    known: DateTime<Utc>,
+) -> Result<Option<(DateTime<Utc>, i64)>, StateError> {
+    let sql = format!(
+        "SELECT min(since), count(*) FROM (SELECT {SINCE} AS since FROM notification AS n
+         WHERE (owed <= ?1 OR owed > ?2) AND (state = 'owed' OR (ended > ?1 AND ended <= ?2)))"
+    );
     let oldest = |db: &Connection| {
-        let mut query = db.prepare_cached(sql)?;
-        query.query_row([nanos(now)], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))
+        let mut query = db.prepare_cached(&sql)?;
+        let times = [nanos(now), nanos(known)];
+        query.query_row(times, |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))
     };
     state.with(oldest).map(|(owed, count)| owed.map(|owed| (time(owed), count)))
 }

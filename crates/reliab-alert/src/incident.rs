@@ -111,6 +111,9 @@ pub struct Memory {
     /// Since when a message on it waits to be shared.
     #[serde(default)]
     pub ready: Option<DateTime<Utc>>,
+    /// Until when that message waits, as the last evaluation left it.
+    #[serde(default)]
+    pub waits: Option<DateTime<Utc>>,
     /// What of the time that evaluations passed was gone when it was heard of last, in seconds.
     #[serde(default)]
     pub heard: i64,
@@ -154,6 +157,7 @@ impl Incident {
             back: None,
             lower: None,
             ready: None,
+            waits: None,
             heard: 0,
             ended: None,
             facts: Vec::new(),

@@ -14,6 +14,7 @@ pub mod live;
 pub mod message;
 pub mod outbox;
 pub mod pattern;
+pub mod ping;
 pub mod rule;
 pub mod silence;
 pub mod simulate;

@@ -65,7 +65,7 @@ fn attempt(
         let facts = history::facts(state, world.memory.fact, BATCH)?;
         let more = facts.len() == BATCH as usize;
         let until = if more { last_of(&facts, now) } else { now };
-        let input = Input { rules, facts: &facts, quiet, state, now: until, more, host };
+        let input = Input { rules, facts: &facts, quiet, state, now: until, known: now, more, host };
         seen += facts.len();
         let owed = evaluate(world, &input)?;
         if !more {

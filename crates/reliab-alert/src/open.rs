@@ -1,6 +1,7 @@
 //! What every command of this crate begins with: the state, the rules, who asks.
 
 use anyhow::Context as _;
+use nix::unistd::{Uid, User};
 use reliab_common::failure::UsageError;
 use reliab_common::paths::{self, Env};
 use reliab_common::session::Session;
@@ -24,10 +25,15 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Who asks: the user's name, also behind sudo.
+/// Who asks: the user's name, also behind sudo; where no variable has it, as the system knows the user.
 pub(crate) fn person(env: &Env) -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env.var(name));
-    name.map_or_else(|| "somebody".to_owned(), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(|| known_as(Uid::current()), |name| name.to_string_lossy().into_owned())
+}
+
+/// The name in the system's database of users, or the number of a user who has none.
+fn known_as(user: Uid) -> String {
+    User::from_uid(user).ok().flatten().map_or_else(|| format!("user {user}"), |user| user.name)
 }
 
 /// The number of an incident, as a command line gives it.
@@ -39,6 +45,17 @@ pub(crate) fn number(text: &str) -> Result<i64, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_is_named_by_the_environment_or_the_system() {
+        let all = [("SUDO_USER", "anna"), ("USER", "root"), ("LOGNAME", "toor")];
+        assert_eq!(person(&Env::fixed(true, &all)), "anna");
+        assert_eq!(person(&Env::fixed(true, &all[1..])), "root");
+        assert_eq!(person(&Env::fixed(true, &all[2..])), "toor");
+        assert_eq!(person(&Env::fixed(true, &[])), known_as(Uid::current()));
+        assert_eq!(known_as(Uid::from_raw(0)), "root");
+        assert_eq!(known_as(Uid::from_raw(4_000_000_007)), "user 4000000007");
+    }
 
     #[test]
     fn what_is_no_number_names_no_incident() {

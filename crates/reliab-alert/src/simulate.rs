@@ -6,11 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use reliab_common::app::{Tool, after_help, document};
 use reliab_common::clock::{self, Clock as _};
+use reliab_common::count::counted;
 use reliab_common::exit::Exit;
 use reliab_common::fact::RAW_DAYS;
 use reliab_common::failure::{ErrorTable, UsageError};
 use reliab_common::session::Session;
 use reliab_common::state::{State, StateError};
+use reliab_common::table::table;
 use reliab_common::ui::Ui;
 use reliab_common::units;
 use serde::Serialize;
@@ -21,7 +23,7 @@ use crate::incident::Incident;
 use crate::open::{host, sound_rules, state};
 use crate::rule::condition::Condition;
 use crate::rule::{Rule, Rules, builtin};
-use crate::show::{View, between, counted, table, view};
+use crate::show::{View, between, view};
 use crate::silence::{self, Quiet};
 
 const EXAMPLES: &str = "  \
@@ -68,7 +70,10 @@ pub fn simulate(
         let ready = rest.iter().take_while(|fact| fact.at <= now).count();
         let (facts, later) = rest.split_at(ready);
         rest = later;
-        messages.extend(evaluate(&mut world, &Input { rules, facts, quiet, state, now, more: false, host })?);
+        messages.extend(evaluate(
+            &mut world,
+            &Input { rules, facts, quiet, state, now, known: until, more: false, host },
+        )?);
         now += minute;
     }
     let mut incidents = world.past;
@@ -214,5 +219,5 @@ fn show(rules: &Rules, simulated: &Simulated, until: DateTime<Utc>, ui: &mut Ui)
         let lasts = between(incident.began, until);
         ui.out(format_args!("still {}: {}, for {lasts}", incident.life.name(), incident.subject));
     }
-    ui.summary(counted(simulated.messages.len(), "message", "messages"));
+    ui.summary(counted(simulated.messages.len() as u64, "message", "messages"));
 }

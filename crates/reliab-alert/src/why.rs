@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use reliab_common::app::{Tool, after_help, document};
-use reliab_common::clock;
+use reliab_common::clock::{self, Clock as _};
 use reliab_common::exit::{Exit, Level};
 use reliab_common::failure::{ErrorTable, UsageError};
 use reliab_common::session::Session;
@@ -36,6 +36,8 @@ struct Report<'a> {
     results: &'a [Found],
     events: &'a [Note],
     messages: &'a [Sent],
+    /// Until when a message that is not made yet waits for others to share it.
+    waits_until: Option<DateTime<Utc>>,
 }
 
 /// A check result that the incident stands on.
@@ -83,10 +85,13 @@ impl Tool for Args {
         let messages = messages(&state, self.id)?;
         if ui.is_json() {
             let events = &incident.memory.log;
-            let report = Report { incident: view(&incident), results: &results, events, messages: &messages };
+            let waits_until = incident.memory.waits;
+            let incident = view(&incident);
+            let report = Report { incident, results: &results, events, messages: &messages, waits_until };
             ui.json(&document(Self::NAME, Exit::Done, report));
         } else {
-            show(&incident, &results, &messages, ui);
+            show(&incident, &results, ui);
+            show_messages(&messages, incident.memory.waits, session.clock.now(), ui);
         }
         Ok(Exit::Done)
     }
@@ -135,7 +140,7 @@ fn messages(state: &State, incident: i64) -> Result<Vec<Sent>, StateError> {
     })
 }
 
-fn show(incident: &Incident, results: &[Found], messages: &[Sent], ui: &mut Ui) {
+fn show(incident: &Incident, results: &[Found], ui: &mut Ui) {
     ui.out(format_args!("incident {} of rule {}: {}", incident.id, incident.rule, incident.subject));
     let level = incident.level.name().to_uppercase();
     ui.out(format_args!("  {}, {level}: {}", incident.life.name(), incident.summary));
@@ -155,7 +160,11 @@ fn show(incident: &Incident, results: &[Found], messages: &[Sent], ui: &mut Ui) 
     for note in &incident.memory.log {
         ui.out(format_args!("  {}  {}", clock::local(note.at), note.what));
     }
-    heading("messages", messages.is_empty(), ui);
+}
+
+/// The messages that were made, and until when the next one waits for others to share it.
+fn show_messages(messages: &[Sent], waits: Option<DateTime<Utc>>, now: DateTime<Utc>, ui: &mut Ui) {
+    heading("messages", messages.is_empty() && waits.is_none(), ui);
     for sent in messages {
         ui.out(format_args!(
             "  {}  {} on {}: {}",
@@ -167,6 +176,14 @@ fn show(incident: &Incident, results: &[Found], messages: &[Sent], ui: &mut Ui) 
         for attempt in &sent.attempts {
             ui.out(format_args!("    {}  {}: {}", clock::local(attempt.at), attempt.outcome, attempt.detail));
         }
+    }
+    if let Some(until) = waits {
+        let time = clock::time_of_day(until);
+        ui.out(if until > now {
+            format!("  waits for the group until {time}")
+        } else {
+            format!("  waited for the group until {time}; the next run of `reliab alert` makes the message")
+        });
     }
 }
 

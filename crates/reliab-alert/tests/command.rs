@@ -61,6 +61,11 @@ impl Bench {
 
     /// The same with the state in another folder.
     fn run_with(&self, state: &Path, args: &[&str]) -> (i32, String, String) {
+        self.run_as(&[("USER", "anna")], state, args)
+    }
+
+    /// The same by somebody whom the environment names otherwise.
+    fn run_as(&self, names: &[(&str, &str)], state: &Path, args: &[&str]) -> (i32, String, String) {
         let output = Command::new(Path::new(env!("CARGO_BIN_EXE_reliab-alert")))
             .args(args)
             .current_dir(self.dir.path())
@@ -68,7 +73,7 @@ impl Bench {
             .env("RELIAB_STATE_DIR", state)
             .env("RUNTIME_DIRECTORY", self.dir.path())
             .env("PATH", "/usr/bin:/bin")
-            .env("USER", "anna")
+            .envs(names.iter().copied())
             .env("TZ", "UTC")
             .output()
             .unwrap();
@@ -161,6 +166,44 @@ fn incidents_are_listed_and_explained() {
     let places: Vec<_> = parts.iter().map(|part| out.find(part)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{out}");
     assert_eq!(bench.run(&["why", "7"]).2, "error: there is no incident 7: see `reliab alert list`\n");
+}
+
+#[test]
+fn a_message_that_waits_for_the_group_is_explained() {
+    let bench = Bench::with_incident();
+    bench.check("disk", "/srv", Level::Warning, TimeDelta::zero());
+    assert_eq!(bench.run(&["--no-delivery"]).1, "2 incidents open, 0 new messages owed\n");
+    let (_, out, _) = bench.run(&["why", "2"]);
+    let until = bench.json(&["why", "2"])["waits_until"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    assert!(until > Utc::now() && until < Utc::now() + TimeDelta::minutes(1), "{until}");
+    let expected = format!("messages:\n  waits for the group until {}\n", until.format("%H:%M:%S"));
+    assert!(out.ends_with(&expected), "{out}");
+    // The one whose message was made waits for nobody.
+    assert_eq!(bench.json(&["why", "1"])["waits_until"], Value::Null);
+    // A minute later nobody has evaluated.
+    let state = State::open(&bench.path("state")).unwrap();
+    let earlier =
+        "UPDATE incident SET memory = json_set(memory, '$.waits', '2026-01-01T12:00:00Z') WHERE id = 2";
+    state.write(|db| db.execute(earlier, [])).unwrap();
+    let (_, out, _) = bench.run(&["why", "2"]);
+    let expected =
+        "  waited for the group until 12:00:00; the next run of `reliab alert` makes the message\n";
+    assert!(out.ends_with(expected), "{out}");
+}
+
+#[test]
+fn whoever_acknowledges_or_silences_has_a_name_also_where_the_environment_has_none() {
+    let id = Command::new("id").arg("-un").output().unwrap();
+    let user = String::from_utf8(id.stdout).unwrap().trim().to_owned();
+    let (bench, by) = (Bench::with_incident(), |names: &[(&str, &str)], bench: &Bench| {
+        bench.run_as(names, &bench.path("state"), &["ack", "1"]).1
+    });
+    assert_eq!(by(&[], &bench), format!("acknowledged by {user}: 1\n"));
+    assert_eq!(by(&[("LOGNAME", "carla")], &bench), "acknowledged by carla: 1\n");
+    assert_eq!(by(&[("SUDO_USER", "bob"), ("USER", "root")], &bench), "acknowledged by bob: 1\n");
+    let silence = ["silence", "*", "--for", "1h", "--reason", "x", "--json"];
+    let (_, out, _) = bench.run_as(&[], &bench.path("state"), &silence);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["silence"]["by"], user);
 }
 
 #[test]

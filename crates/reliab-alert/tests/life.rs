@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use history::{History, config, minute, rule, sample, start};
-use reliab_alert::message::Kind;
+use reliab_alert::message::{Kind, Message};
 use reliab_alert::silence::{self, Silence};
+use reliab_alert::simulate::simulate;
 use reliab_alert::store;
 use reliab_common::config::{Alert, Channel, Config, Maintenance, Slo};
 use reliab_common::exit::Level;
 use reliab_common::fact::{self, Facts};
+use reliab_common::state::nanos;
 
 const OK: Level = Level::Ok;
 const WARNING: Level = Level::Warning;
@@ -390,6 +392,52 @@ fn an_outbox_that_is_stuck_is_told() {
     assert_eq!(found, [told(1, "CRITICAL probe a: a is critical"), told(17, stuck)]);
     history.deliver(minute(20));
     assert_eq!(history.evaluate_minutes(21, 30), [told(22, "resolved: outbox after 4 min 00 s")]);
+}
+
+/// A message of the console since `minute(owed)`, tried at these minutes, and delivered at `ended` if it was.
+fn notification(history: &History, owed: i64, tried: &[i64], ended: Option<i64>) {
+    let sql = "INSERT INTO notification (channel, kind, key, message, owed, due, state, ended)
+               SELECT 'console', 'opened', 'k' || count(*), ?4, ?1, ?1, ?2, ?3 FROM notification";
+    let (host, note) = ("web1".to_owned(), String::new());
+    let message = Message { kind: Kind::Opened, host, incidents: Vec::new(), owed: minute(owed), note };
+    let message = serde_json::to_string(&message).unwrap();
+    let state = if ended.is_some() { "delivered" } else { "owed" };
+    let times = rusqlite::params![nanos(minute(owed)), state, ended.map(|at| nanos(minute(at))), message];
+    history
+        .state
+        .write(|db| {
+            db.execute(sql, times)?;
+            let id = db.last_insert_rowid();
+            let sql =
+                "INSERT INTO attempt (notification, at, outcome, detail) VALUES (?1, ?2, 'passing', '')";
+            tried.iter().try_for_each(|&at| db.execute(sql, [id, nanos(minute(at))]).map(drop))
+        })
+        .unwrap();
+}
+
+const DAY: i64 = 24 * 60;
+
+#[test]
+fn a_message_that_a_clock_that_was_ahead_dated_into_the_future_is_owed_since_it_was_tried() {
+    let history = History::of(&["outbox older than 15m"]);
+    history.evaluate(start());
+    // Tried by the clock that was ahead, then by one that is right; the other one waits behind it.
+    notification(&history, DAY, &[DAY, 3, 4], None);
+    notification(&history, DAY, &[], None);
+    let stuck = "CRITICAL outbox: 2 messages not delivered, the oldest for 16 min 00 s (limit 15 min 00 s)";
+    assert_eq!(history.evaluate_minutes(1, 30), [told(19, stuck)]);
+    let simulated = simulate(&history.state, &history.rules, "web1", start(), minute(30)).unwrap();
+    let owed: Vec<_> = simulated.messages.iter().map(|told| told.message.owed).collect();
+    assert_eq!(owed, [minute(19)]);
+}
+
+#[test]
+fn a_message_that_a_clock_that_was_ahead_delivered_is_not_owed() {
+    let history = History::of(&["outbox older than 15m"]);
+    history.evaluate(start());
+    notification(&history, 1, &[DAY], Some(DAY));
+    notification(&history, DAY, &[DAY], Some(DAY));
+    assert_eq!(history.evaluate_minutes(1, 60), []);
 }
 
 /// Requests and errors of the service `checkout`, one scrape a minute.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use reliab_common::secret::Secret;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -42,6 +42,12 @@ impl Client {
         let far = builder()?.build().map_err(fail)?;
         let near = builder()?.no_proxy().build().map_err(fail)?;
         Ok(Self { far, near })
+    }
+}
+
+impl Client {
+    fn of(&self, url: &Url) -> &reqwest::Client {
+        if is_loopback(url) { &self.near } else { &self.far }
     }
 }
 
@@ -83,15 +89,38 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 /// Sends a request and gives the answer.
 pub(super) async fn send(client: &Client, request: &Request) -> Result<String, SendError> {
-    let url = Url::parse(request.url.expose());
-    let url = url.map_err(|error| SendError::passing(format!("its URL is not one: {error}")))?;
-    let client = if is_loopback(&url) { &client.near } else { &client.far };
-    let sent = client.post(url).headers(headers(request)?).body(request.body.clone()).send().await;
-    let mut response = sent.map_err(failed)?;
+    let url = parsed(&request.url)?;
+    let post = client.of(&url).post(url).headers(headers(request)?).body(request.body.clone());
+    answer(post, request.accepts).await
+}
+
+/// Asks for a URL without saying anything, or posts a text to it, and gives the answer.
+pub(super) async fn ask(
+    client: &Client,
+    url: Url,
+    text: Option<&str>,
+    accepts: fn(&[u8]) -> bool,
+) -> Result<String, SendError> {
+    let asked = client.of(&url);
+    let request = match text {
+        None => asked.get(url),
+        Some(text) => asked.post(url).header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.to_owned()),
+    };
+    answer(request, accepts).await
+}
+
+/// The URL that a secret is.
+pub(super) fn parsed(url: &Secret) -> Result<Url, SendError> {
+    Url::parse(url.expose()).map_err(|error| SendError::passing(format!("its URL is not one: {error}")))
+}
+
+/// Sends a request and gives the answer, where that is a yes.
+async fn answer(request: RequestBuilder, accepts: fn(&[u8]) -> bool) -> Result<String, SendError> {
+    let mut response = request.send().await.map_err(failed)?;
     let body = read(&mut response).await?;
     let (status, answer) = (response.status(), String::from_utf8_lossy(&body));
     let said = format!("{}: {answer}", status.as_u16());
-    if status.is_success() && (request.accepts)(&body) {
+    if status.is_success() && accepts(&body) {
         return Ok(said);
     }
     if status.is_success() {

@@ -10,6 +10,7 @@ mod http;
 mod ntfy;
 mod opsgenie;
 mod pagerduty;
+mod ping;
 mod slack;
 mod telegram;
 mod text;
@@ -29,6 +30,8 @@ use thiserror::Error;
 
 use crate::message::Message;
 use crate::outbox::Progress;
+
+pub(crate) use ping::ping;
 
 /// A message on its way to a channel.
 #[derive(Clone, Copy, Debug)]
@@ -215,8 +218,13 @@ impl Channel {
     }
 
     fn clean(&self, text: &str) -> String {
-        text::one_line(&text::redacted(text, &self.secrets), text::EXCERPT)
+        clean(text, &self.secrets)
     }
+}
+
+/// One line of bounded length that shows none of the secrets.
+fn clean(text: &str, secrets: &[Secret]) -> String {
+    text::one_line(&text::redacted(text, secrets), text::EXCERPT)
 }
 
 /// Reads secrets and remembers them, so that no text shows them.
@@ -316,8 +324,7 @@ fn base(url: &str) -> &str {
 
 /// A URL that a secret may be sent to: encrypted, or on this machine.
 fn safe_url(url: Secret) -> Result<Secret, SendError> {
-    let parsed = reqwest::Url::parse(url.expose());
-    let parsed = parsed.map_err(|error| SendError::passing(format!("its URL is not one: {error}")))?;
+    let parsed = http::parsed(&url)?;
     if parsed.scheme() == "https" || (parsed.scheme() == "http" && http::is_loopback(&parsed)) {
         Ok(url)
     } else {

@@ -11,13 +11,11 @@ use reliab_common::state::StateError;
 
 use super::Run;
 use crate::channel::{Channel, Class, Outgoing, Pace, SendError};
-use crate::outbox::{Ended, LONGEST_WAIT, Owed};
+use crate::outbox::{ASTRAY, Ended, Owed, latest_due};
 use crate::rule::CONSOLE;
 
 /// How much longer than its attempt nobody else begins one with the same message.
 const MARGIN: TimeDelta = TimeDelta::seconds(5);
-/// No clock that is right differs more from another.
-const ASTRAY: TimeDelta = TimeDelta::minutes(5);
 /// A file whose time tells when messages were last sent that could not be written down.
 const UNRECORDED: &str = "deliver.unrecorded";
 /// So long none of them is sent again.
@@ -209,10 +207,9 @@ impl Run<'_> {
 
 /// When a message is due: what a clock that was ahead has put off is due now.
 fn due(head: &Owed, now: DateTime<Utc>) -> DateTime<Utc> {
-    let latest = now + TimeDelta::from_std(LONGEST_WAIT).unwrap_or(ASTRAY) + ASTRAY;
     // After an attempt `due` is not before that, so only a message that was never tried goes by when it was owed.
     let untried = head.attempts == 0 && head.owed > now + ASTRAY;
-    if head.due > latest || untried { now } else { head.due }
+    if head.due > latest_due(now) || untried { now } else { head.due }
 }
 
 fn lease(now: DateTime<Utc>, limit: Duration) -> DateTime<Utc> {

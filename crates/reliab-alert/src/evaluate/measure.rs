@@ -23,6 +23,8 @@ pub(super) struct Moment<'a> {
     pub(super) state: &'a State,
     pub(super) rules: &'a Rules,
     pub(super) now: DateTime<Utc>,
+    /// By when all that is stored had happened.
+    pub(super) known: DateTime<Utc>,
     /// When the rule was first evaluated: the age of what never was.
     pub(super) known_since: DateTime<Utc>,
 }
@@ -62,7 +64,7 @@ impl Moment<'_> {
         let Condition::Older { limit, .. } = rule.when else {
             return Ok((OUTBOX.to_owned(), Finding::Nothing));
         };
-        let finding = match history::owed(self.state, self.now)? {
+        let finding = match history::owed(self.state, self.now, self.known)? {
             Some((since, count)) if self.now - since > limit => {
                 let age = span(self.now - since);
                 let summary =

@@ -98,6 +98,8 @@ pub struct Input<'a> {
     pub state: &'a State,
     /// Up to when.
     pub now: DateTime<Utc>,
+    /// By when all that the state has had happened: what carries a later time was dated by a clock that was ahead.
+    pub known: DateTime<Utc>,
     /// More facts are to come before this moment: nothing is told yet.
     pub more: bool,
     /// The machine that tells.
@@ -275,7 +277,7 @@ fn ticks(
 /// Looks at what time decides of a rule.
 fn look(world: &mut World, input: &Input<'_>, rule: &Rule, now: DateTime<Utc>) -> Result<(), StateError> {
     let known_since = world.memory.rules.get(&rule.name).copied().unwrap_or(now);
-    let moment = Moment { state: input.state, rules: input.rules, now, known_since };
+    let moment = Moment { state: input.state, rules: input.rules, now, known: input.known, known_since };
     let found = moment.look(rule, &|subject| {
         let active = world.active(&rule.name, subject).map(|at| &world.incidents[at]);
         active.is_some_and(|incident| incident.life == Life::Open && incident.memory.holds)

@@ -27,6 +27,7 @@ pub(super) fn owed(world: &mut World, input: &Input<'_>, first: bool) -> Vec<Not
     let mut tellings = Vec::new();
     for at in 0..world.incidents.len() {
         let incident = &mut world.incidents[at];
+        incident.memory.waits = None;
         let telling = match incident.life {
             Life::Pending => None,
             Life::Open => open(incident, input),
@@ -34,7 +35,11 @@ pub(super) fn owed(world: &mut World, input: &Input<'_>, first: bool) -> Vec<Not
         };
         tellings.extend(telling.map(|(kind, channels)| Telling { at, kind, channels }));
     }
-    tellings.retain(|telling| !waits(world, input, telling));
+    tellings.retain(|telling| {
+        let until = waits_until(world, input, telling);
+        world.incidents[telling.at].memory.waits = until;
+        until.is_none()
+    });
     for telling in &tellings {
         told(&mut world.incidents[telling.at], telling, input.now);
     }
@@ -130,17 +135,16 @@ fn went_with_its_cause(incident: &Incident) -> bool {
     incident.memory.freed.zip(incident.closed).is_some_and(|(freed, closed)| closed < freed + GRACE)
 }
 
-/// Whether it waits for others: a message of the kind was made on one of the channels only a moment ago.
+/// Until when it waits for others, where a message of the kind was made on one of the channels only a moment ago.
 /// None waits for longer than that, however often others are told.
-fn waits(world: &mut World, input: &Input<'_>, telling: &Telling) -> bool {
+fn waits_until(world: &mut World, input: &Input<'_>, telling: &Telling) -> Option<DateTime<Utc>> {
     let ready = *world.incidents[telling.at].memory.ready.get_or_insert(input.now);
-    let grouped = matches!(telling.kind, Kind::Opened | Kind::Closed | Kind::Passed);
-    grouped
-        && input.now - ready < input.rules.group
-        && telling.channels.iter().any(|channel| {
-            sent(&world.memory, channel, telling.kind)
-                .is_some_and(|sent| input.now - sent < input.rules.group)
-        })
+    if !matches!(telling.kind, Kind::Opened | Kind::Closed | Kind::Passed) {
+        return None;
+    }
+    let made = telling.channels.iter().filter_map(|channel| sent(&world.memory, channel, telling.kind));
+    let until = ready.min(made.max()?) + input.rules.group;
+    (until > input.now).then_some(until)
 }
 
 const FLAPPING_TOLD: &str = "told: flapping";

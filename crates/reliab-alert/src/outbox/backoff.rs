@@ -3,9 +3,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 /// No wait is longer: what a server asks for may be a mistake, and one attempt an hour is no burden to it, while an
 /// alert that waits for days is none.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// No clock that is right differs more from another.
+pub const ASTRAY: TimeDelta = TimeDelta::minutes(5);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The wait after attempt number `attempt` (from 1) of message `id`: doubling from 1 s to 1 h, a quarter more or less
@@ -14,6 +18,11 @@ pub fn wait(seed: u64, id: i64, attempt: u32, asked: Option<Duration>) -> Durati
     let doubled = SHORTEST_WAIT * 2u32.saturating_pow(attempt.saturating_sub(1).min(12));
     let spread = doubled.mul_f64(0.75 + 0.5 * fraction(seed, id, attempt));
     spread.max(asked.unwrap_or_default()).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
+/// The latest time at which a wait that began by now may end; a later one is that of a clock that was ahead.
+pub fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
+    now + TimeDelta::from_std(LONGEST_WAIT).unwrap_or(ASTRAY) + ASTRAY
 }
 
 /// The longest wait, for what waits until somebody mends a configuration.

@@ -8,7 +8,7 @@ use reliab_common::units;
 use rusqlite::Row;
 use serde_json::{Map, json};
 
-use super::Outbox;
+use super::{Outbox, SINCE};
 
 /// From this age of the oldest message the outbox is no longer healthy.
 const SLOW: TimeDelta = TimeDelta::minutes(10);
@@ -52,14 +52,13 @@ impl Outbox<'_> {
     }
 
     fn queues(&self, now: DateTime<Utc>) -> Result<Vec<Queue>, StateError> {
-        // What a clock that was ahead dated into the future waits at least since it was first tried by a right one.
         // Beside a single min() SQLite gives the other columns of the row that has it.
-        let sql = "SELECT channel, count(*), min(since), error FROM (
-                       SELECT channel, error, CASE WHEN owed <= ?1 THEN owed ELSE coalesce(
-                           (SELECT min(at) FROM attempt WHERE notification = n.id AND at <= ?1), ?1) END AS since
-                       FROM notification AS n WHERE state = 'owed')
-                   GROUP BY channel ORDER BY channel";
-        self.state.with(|db| db.prepare(sql)?.query_map([nanos(now)], queue)?.collect())
+        let sql = format!(
+            "SELECT channel, count(*), min(since), error FROM
+             (SELECT channel, error, {SINCE} AS since FROM notification AS n WHERE state = 'owed')
+             GROUP BY channel ORDER BY channel"
+        );
+        self.state.with(|db| db.prepare(&sql)?.query_map([nanos(now)], queue)?.collect())
     }
 
     /// How many messages were refused since then of which no other channel tells.

@@ -9,6 +9,7 @@ mod failing;
 mod health;
 mod progress;
 mod reminder;
+mod waiting;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reliab_common::state::{State, StateError, nanos, time};
@@ -16,9 +17,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::message::Message;
 
-pub use backoff::{LONGEST_WAIT, last_wait, wait};
+pub use backoff::{ASTRAY, LONGEST_WAIT, last_wait, latest_due, wait};
 pub use failing::Failing;
 pub use progress::Progress;
+pub use waiting::Waiting;
 
 /// How long messages that are no longer owed are kept.
 const KEPT: TimeDelta = TimeDelta::days(400);
@@ -126,6 +128,11 @@ impl Point {
     pub const ALL: [Self; 6] =
         [Self::Begin, Self::BeginWritten, Self::Begun, Self::Sent, Self::EndWritten, Self::Ended];
 }
+
+/// Since when a message waits as of `?1`: what a clock that was ahead dated into the future, at least since it was first
+/// tried by a right one.
+pub(crate) const SINCE: &str = "CASE WHEN owed <= ?1 THEN owed ELSE
+    coalesce((SELECT min(at) FROM attempt WHERE notification = n.id AND at <= ?1), ?1) END";
 
 const OWED: &str = "SELECT id, channel, key, message, owed, due, attempts, error,
     CASE WHEN json_valid(message) THEN json_extract(message, '$.progress') END

@@ -31,6 +31,7 @@ use serde_json::Value;
 /// What a receiver got.
 #[derive(Clone, Debug)]
 pub struct Got {
+    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -164,7 +165,8 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Got> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -172,7 +174,7 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Got> {
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.push((name.to_lowercase(), value.to_owned()));
     }
-    let mut got = Got { path, headers, body: Vec::new() };
+    let mut got = Got { method, path, headers, body: Vec::new() };
     let length = got.header("content-length").map_or(0, |length| length.parse().unwrap());
     got.body.resize(length, 0);
     reader.read_exact(&mut got.body)?;
