@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::RecordType;
 use reliab_common::config::probe::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -66,7 +67,8 @@ fn judge(target: &DnsTarget, code: &str, values: &[String], shown: &[String]) ->
     if values.len() > shown.len() {
         got.push_str(&format!(" and {} more", values.len() - shown.len()));
     }
-    let absent = |value: &&String| !values.iter().any(|answer| is_same(answer, value));
+    let same = if has_names(target.record) { is_same_name } else { is_same_text };
+    let absent = |value: &&String| !values.iter().any(|answer| same(answer, value));
     let missing: Vec<&str> = target.answer.iter().filter(absent).map(String::as_str).collect();
     if !missing.is_empty() {
         return Err(Finding::critical(format!("{} {}", target.record, missing.join(", ")), got));
@@ -77,10 +79,20 @@ fn judge(target: &DnsTarget, code: &str, values: &[String], shown: &[String]) ->
     Ok(())
 }
 
+/// Whether the value of a record is an address, or names, and numbers at most.
+fn has_names(record: RecordType) -> bool {
+    use RecordType::{A, AAAA, ANAME, CNAME, MX, NS, PTR, SOA, SRV};
+    matches!(record, A | AAAA | ANAME | CNAME | MX | NS | PTR | SOA | SRV)
+}
+
 /// Names do not differ by case, nor by the dot at their end.
-fn is_same(a: &str, b: &str) -> bool {
-    let bare = |text: &str| text.trim_end_matches('.').trim_matches('"').to_ascii_lowercase();
-    bare(a) == bare(b)
+fn is_same_name(a: &str, b: &str) -> bool {
+    a.trim_end_matches('.').eq_ignore_ascii_case(b.trim_end_matches('.'))
+}
+
+/// Of texts each letter counts, as in the key of a DKIM record; quotes around the whole do not.
+fn is_same_text(a: &str, b: &str) -> bool {
+    a.trim_matches('"') == b.trim_matches('"')
 }
 
 /// The mnemonic of a response code, as in dig.
@@ -178,4 +190,30 @@ async fn ask_tcp(target: &DnsTarget, server: SocketAddr) -> io::Result<Message> 
     let mut buffer = vec![0; usize::from(length)];
     stream.read_exact(&mut buffer).await?;
     answer_to(&query, &buffer).unwrap_or_else(|| Err(io::Error::other("an answer to another question")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_differ_by_case_and_texts_do() {
+        let found = |record, answer: &str, expected: &str| {
+            let target = DnsTarget {
+                name: hickory_proto::rr::Name::root(),
+                record,
+                servers: Vec::new(),
+                transport: Transport::Udp,
+                rcode: "NOERROR".into(),
+                answer: vec![expected.to_owned()],
+            };
+            let values = [answer.to_owned()];
+            judge(&target, "NOERROR", &values, &values).is_ok()
+        };
+        assert!(found(RecordType::MX, "10 Mail.A.test.", "10 mail.a.test"));
+        assert!(!found(RecordType::MX, "10 mail.a.test.", "20 mail.a.test"));
+        assert!(found(RecordType::TXT, "v=DKIM1; p=AbC", "\"v=DKIM1; p=AbC\""));
+        assert!(!found(RecordType::TXT, "v=DKIM1; p=AbC", "v=DKIM1; p=abc"));
+        assert!(!found(RecordType::TXT, "an end.", "an end"));
+    }
 }

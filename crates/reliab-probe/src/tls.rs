@@ -92,6 +92,11 @@ impl TlsSettings {
         Ok(Self { base, verifier, server_name })
     }
 
+    /// Whether the chain and the name of a certificate must hold.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// Makes a handshake and notes the certificate, whether or not it is accepted.
     pub(crate) async fn handshake<S: Stream>(
         &self,

@@ -8,7 +8,19 @@ use crate::target::Kind;
 
 /// Whether every target that says something about the uplink failed, so that the references are to be asked.
 pub(crate) fn is_in_doubt(outcomes: &[Outcome]) -> bool {
-    all_failed(outcomes.iter().filter(|outcome| !is_local(outcome)))
+    let mut beyond = outcomes.iter().filter(|outcome| !is_local(outcome));
+    !beyond.clone().any(is_reached) && all_failed(&mut beyond)
+}
+
+/// Whether the target itself was reached, by its certificate; what it then said may be bad. An answer without one may be
+/// that of a gateway on this side of the uplink.
+fn is_reached(outcome: &Outcome) -> bool {
+    let is_verified = match &outcome.target.kind {
+        Kind::Http(http) => http.tls.as_ref().is_ok_and(|tls| tls.is_verified()),
+        Kind::Tls(_, tls) => tls.is_verified(),
+        Kind::Tcp(_) | Kind::Dns(_) | Kind::Unready(_) => false,
+    };
+    is_verified && outcome.seen.tls.is_some()
 }
 
 /// Makes the outcomes of all that lies beyond the uplink UNKNOWN if the references fail too.

@@ -112,6 +112,37 @@ fn what_is_no_exposition_is_unknown_and_counts_nothing() {
 }
 
 #[test]
+fn numbers_that_are_none_cost_nothing_but_themselves() {
+    let (url, text) = metrics(PROMETHEUS);
+    let (good, other) = metrics(PROMETHEUS);
+    let config = service(&url) + &service(&good).replace("checkout", "other");
+    let bench = Bench::new();
+    let scrape = |count: u32, sum: &str| {
+        // Bounds so far apart that what lies between them is infinite.
+        *text.lock().unwrap() = format!(
+            "http_requests_total{{handler=\"/\",n=\"1\"}} {sum}\nhttp_requests_total{{handler=\"/\",n=\"2\"}} {sum}\n\
+             http_request_duration_seconds_bucket{{le=\"-1.7e308\"}} 0\n\
+             http_request_duration_seconds_bucket{{le=\"1.7e308\"}} {count}\n\
+             http_request_duration_seconds_bucket{{le=\"+Inf\"}} {count}\nprocess_start_time_seconds NaN\n"
+        );
+        *other.lock().unwrap() = exposition(count, 0, count, "");
+        bench.results(&config)
+    };
+    scrape(10, "1");
+    let second = scrape(20, "5");
+    let service = second.service("checkout");
+    assert_eq!((service["requests"].as_f64(), service["p50"].as_f64()), (Some(8.0), None), "{service}");
+    let third = scrape(30, "1.7e308");
+    assert_eq!((third.exit, third.service("checkout")["level"].as_str()), (3, Some("unknown")));
+    // Whatever one service says, what another says is stored.
+    let state = State::open(&bench.path("state")).unwrap();
+    let now = chrono::Utc::now();
+    let since = now - chrono::TimeDelta::hours(1);
+    let points = fact::samples(&state, "service", "other", "requests", since, now).unwrap();
+    assert_eq!(points.iter().map(|point| point.value).collect::<Vec<_>>(), [10.0, 10.0]);
+}
+
+#[test]
 fn a_scrape_that_fails_is_unknown() {
     let config = service(&format!("http://127.0.0.1:{}/", support::free_port())) + "timeout = \"200ms\"\n";
     let results = Bench::new().results(&config);

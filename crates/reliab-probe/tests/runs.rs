@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use reliab_common::exit::Level;
 use reliab_common::fact;
 use reliab_common::state::State;
+use support::nginx::Nginx;
 use support::{Bench, answer, answers, free_port, request, serve};
 
 fn probe(name: &str, url: &str, more: &str) -> String {
@@ -100,6 +101,23 @@ fn when_all_fail_and_the_references_too_it_is_our_uplink() {
     assert_eq!((results.exit, results.level("a")), (2, "critical"));
     let results = bench.results(&(two + &probe("c", &alive, "") + &references(&closed)));
     assert_eq!((results.exit, results.level("a"), results.level("c")), (2, "critical", "ok"));
+}
+
+#[test]
+fn a_bad_answer_of_the_target_itself_is_no_fault_of_the_uplink() {
+    let nginx = Nginx::start();
+    let url = format!("https://0.0.0.0:{}/500", nginx.port("good"));
+    let dead = format!("http://0.0.0.0:{}/", free_port());
+    let references = format!("[uplink]\nreferences = [\"{dead}\"]\n");
+    let of = |more: &str| {
+        let more = format!("retries = 0\nserver_name = \"localhost\"\n{more}");
+        Bench::new().results(&(probe("shop", &url, &more) + &references))
+    };
+    let results = of(&format!("ca = \"{}\"", nginx.certificates.ca()));
+    assert_eq!((results.exit, results.level("shop")), (2, "critical"));
+    // Whoever else may have answered that: a gateway on this side.
+    let results = of("verify = false");
+    assert_eq!((results.exit, results.level("shop")), (3, "unknown"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From two scrapes to what happened between them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::histogram::Histogram;
 use super::reading::{Buckets, Reading, restarted};
@@ -19,6 +19,11 @@ pub(super) struct Delta {
 pub(super) const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
 
 impl Delta {
+    /// Whether the counts are numbers: sums may be beyond the largest.
+    pub(super) fn is_counted(&self) -> bool {
+        self.requests.is_finite() && self.errors.is_none_or(f64::is_finite)
+    }
+
     /// What happened between `before` and `now`.
     pub(super) fn between(before: &Reading, now: &Reading) -> Self {
         // A process that started anew counts from zero, even if it has come further than before.
@@ -29,7 +34,9 @@ impl Delta {
             now.iter().map(since).fold(0.0, |sum, count| sum + count)
         };
         let histogram = buckets(before, now, restarted);
-        let quantile = |(_, share): (&str, f64)| histogram.quantile(share).or_else(|| told(now, share));
+        let quantile = |(_, share): (&str, f64)| {
+            histogram.quantile(share).or_else(|| told(now, share)).filter(|value| value.is_finite())
+        };
         Self {
             requests: counted(&before.requests, &now.requests),
             errors: now.sees_errors.then(|| counted(&before.errors, &now.errors)),
@@ -59,18 +66,27 @@ fn buckets(before: &Reading, now: &Reading, restarted: bool) -> Histogram {
     let mut bounds: Vec<(f64, &String)> =
         bounds.into_iter().filter_map(|text| Some((bound(text)?, text))).collect();
     bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut sums = vec![0.0; bounds.len()];
+    let places: HashMap<&String, usize> =
+        bounds.iter().enumerate().map(|(place, (_, text))| (*text, place)).collect();
+    // By how much the sum is higher from a bound on: a series without a bucket that others have has as many observations
+    // up to there as in its bucket before. Series have bounds of their own at worst, so each is gone through alone.
+    let mut steps = vec![0.0; bounds.len()];
     for (key, buckets) in &now.buckets {
         let before = before.buckets.get(key).filter(|before| !restarted && !was_reset(before, buckets));
-        // A series without a bucket that others have has as many observations up to there as in its bucket before.
+        let mut own: Vec<(usize, &String, f64)> =
+            buckets.iter().filter_map(|(text, &count)| Some((*places.get(text)?, text, count))).collect();
+        own.sort_by_key(|(place, ..)| *place);
         let mut reached = 0.0;
-        for (sum, (_, text)) in sums.iter_mut().zip(&bounds) {
-            if let Some(&count) = buckets.get(*text) {
-                reached = grown(before.and_then(|before| before.get(*text)), count);
-            }
-            *sum += reached;
+        for (place, text, count) in own {
+            let now = grown(before.and_then(|before| before.get(text)), count);
+            steps[place] += now - reached;
+            reached = now;
         }
     }
+    let sums = steps.iter().scan(0.0, |sum, step| {
+        *sum += step;
+        Some(*sum)
+    });
     Histogram::new(bounds.iter().map(|(bound, _)| *bound).zip(sums).collect())
 }
 
@@ -109,6 +125,36 @@ mod tests {
     }
 
     #[test]
+    fn sums_beyond_the_largest_number_are_no_counts() {
+        let most = "req{a=\"1\"} 1.7e308\nreq{a=\"2\"} 1.7e308\n";
+        assert!(!between("req 0\n", most).is_counted());
+        // Bounds so far apart that their difference is infinite.
+        let lat = |count: u32| {
+            format!(
+                "req {count}\nlat_bucket{{le=\"-1.7e308\"}} 0\nlat_bucket{{le=\"1.7e308\"}} {count}\nlat_bucket{{le=\"+Inf\"}} {count}\n"
+            )
+        };
+        let delta = between(&lat(0), &lat(10));
+        assert!(delta.is_counted() && delta.quantiles == [None; 3], "{:?}", delta.quantiles);
+    }
+
+    #[test]
+    fn series_with_bounds_of_their_own_take_no_longer_than_others() {
+        use std::fmt::Write as _;
+        let mut text = String::from("req 1\n");
+        for number in 0..9_000 {
+            writeln!(text, "lat_bucket{{s=\"{number}\",le=\"{number}.5\"}} 1").unwrap();
+            writeln!(text, "lat_bucket{{s=\"{number}\",le=\"+Inf\"}} 1").unwrap();
+        }
+        let now = reading(&text);
+        let started = std::time::Instant::now();
+        let delta = Delta::between(&reading("req 0\n"), &now);
+        // Each series beside each bound would take a minute.
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(delta.quantiles[0].is_some_and(|p50| (p50 - 4499.5).abs() < 2.0), "{:?}", delta.quantiles);
+    }
+
+    #[test]
     fn errors_that_cannot_be_seen_are_not_none() {
         assert_eq!(between("req 1\n", "req 5\n").errors, None);
         let none = between("req{code=\"200\"} 1\n", "req{code=\"200\"} 5\n").errors.unwrap();
@@ -137,6 +183,26 @@ mod tests {
         second.remember(first);
         let delta = Delta::between(&second, &reading("req{code=\"200\"} 120\nreq{code=\"500\"} 1003\n"));
         assert_eq!((delta.requests, delta.errors), (13.0, Some(3.0)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_series_that_come_and_go_is_bounded() {
+        use std::fmt::Write as _;
+        let scrape = |pod: u32| {
+            let mut text = format!("req 1\nlat_count{{pod=\"{pod}\"}} 1\n");
+            for bound in 0..6_000 {
+                writeln!(text, "lat_bucket{{pod=\"{pod}\",le=\"{bound}\"}} 1").unwrap();
+            }
+            reading(&text)
+        };
+        let mut kept = scrape(0);
+        for pod in 1..8 {
+            let mut next = scrape(pod);
+            next.remember(kept);
+            kept = next;
+        }
+        let buckets: usize = kept.buckets.values().map(Buckets::len).sum();
+        assert!((12_000..=20_000).contains(&buckets), "{buckets}");
     }
 
     #[test]

@@ -79,10 +79,11 @@ impl Reading {
         if restarted(before.started, self.started) {
             return;
         }
-        let mut room = SERIES.saturating_sub(self.requests.len() + self.errors.len() + self.buckets.len());
-        add(&mut self.requests, before.requests, &mut room);
-        add(&mut self.errors, before.errors, &mut room);
-        add(&mut self.buckets, before.buckets, &mut room);
+        let buckets: usize = self.buckets.values().map(Buckets::len).sum();
+        let mut room = SERIES.saturating_sub(self.requests.len() + self.errors.len() + buckets);
+        add(&mut self.requests, before.requests, |_| 1, &mut room);
+        add(&mut self.errors, before.errors, |_| 1, &mut room);
+        add(&mut self.buckets, before.buckets, Buckets::len, &mut room);
     }
 
     /// Whether anything was wanted of the sample.
@@ -139,15 +140,18 @@ pub(super) fn restarted(before: Option<f64>, now: Option<f64>) -> bool {
     matches!((before, now), (Some(a), Some(b)) if (b - a).abs() > 1.0)
 }
 
-/// Adds what is absent, as long as there is room.
-fn add<T>(to: &mut BTreeMap<String, T>, from: BTreeMap<String, T>, room: &mut usize) {
+/// Adds what is absent, as long as there is room for its size.
+fn add<T>(
+    to: &mut BTreeMap<String, T>,
+    from: BTreeMap<String, T>,
+    size: impl Fn(&T) -> usize,
+    room: &mut usize,
+) {
     for (key, value) in from {
-        if *room == 0 {
-            return;
-        }
+        let Some(left) = room.checked_sub(size(&value)) else { return };
         if let Entry::Vacant(vacant) = to.entry(key) {
             vacant.insert(value);
-            *room -= 1;
+            *room = left;
         }
     }
 }

@@ -109,6 +109,10 @@ pub(crate) fn scraped(outcome: &Outcome, wanted: &Wanted, state: Option<&State>)
         return nothing(Level::Ok, reason + &note, Some(kept));
     }
     let delta = Delta::between(&before.reading, &kept.reading);
+    if !delta.is_counted() {
+        let problem = "expected counts, got some whose sum is beyond the largest number";
+        return nothing(Level::Unknown, problem.to_owned(), None);
+    }
     let summary = summary(&delta, outcome.at - before.at) + &note;
     kept.reading.remember(before.reading);
     let [p50, p95, p99] = delta.quantiles;

@@ -8,12 +8,18 @@ use url::Url;
 use crate::http::shown;
 use crate::target::Endpoint;
 
+/// What is said of a password that stands in an address: without repeating it.
+const WITH_USER: &str = "an address has no user and no password: give HOST:PORT alone";
+
 /// A probe with defaults of a URL (`http:`, `https:`, `tcp:`, `tls:`, `dns:`) or of `HOST:PORT`.
 pub(crate) fn probe_of(text: &str) -> Result<Probe, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         parse(text)?;
         return Ok(Probe { name: text.into(), tcp: Some(text.into()), ..Probe::default() });
     };
+    if !matches!(scheme, "http" | "https") && rest.contains('@') {
+        return Err(WITH_USER.into());
+    }
     let name = text.to_owned();
     match scheme {
         "http" | "https" => {
@@ -61,6 +67,9 @@ pub(super) fn http_url(text: &str) -> Result<Url, String> {
 
 /// `HOST:PORT`, with brackets around an IPv6 address.
 pub(super) fn parse(text: &str) -> Result<Endpoint, String> {
+    if text.contains('@') {
+        return Err(WITH_USER.into());
+    }
     let wrong = || format!("`{text}` is not HOST:PORT, such as db.example.org:5432 or [::1]:5432");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().ok().filter(|&port| port > 0).ok_or_else(wrong)?;
@@ -122,6 +131,10 @@ mod tests {
         assert_eq!((dns.dns.as_deref(), dns.server), (Some("a.test"), None));
         for text in ["file:///etc/passwd", "http://u:p@a.test/", "a.test", "http://"] {
             assert!(probe_of(text).is_err(), "{text}");
+        }
+        for scheme in ["http://", "tcp://", "tls://", "dns://", ""] {
+            let problem = probe_of(&format!("{scheme}u:planted@a.test:80")).unwrap_err();
+            assert!(!problem.contains("planted"), "{problem}");
         }
     }
 }
