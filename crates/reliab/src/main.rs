@@ -10,7 +10,6 @@ mod man;
 mod secrets;
 mod systemd;
 mod table;
-mod terminal;
 
 use std::process::ExitCode;
 

@@ -20,11 +20,11 @@ use reliab_common::exit::Level;
 use reliab_common::failure::ErrorTable;
 use reliab_common::paths::{self, Env};
 use reliab_common::state::State;
+use reliab_common::table;
 use reliab_common::ui::Ui;
 use serde::Serialize;
 
 use crate::systemd::Systemd;
-use crate::terminal::columns;
 use finding::Finding;
 
 /// The command's name.
@@ -115,6 +115,12 @@ impl Patient {
         let file = self.file.as_ref().and_then(|file| file.path.parent());
         file.map_or_else(|| std::env::current_dir().unwrap_or_default(), PathBuf::from)
     }
+}
+
+/// `$COLUMNS`, else those of the terminal; `None` where lines may have any length.
+fn columns() -> Option<usize> {
+    let wanted = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    wanted.filter(|&columns| columns > 0).or_else(table::columns)
 }
 
 fn one_line(findings: &[Finding], level: Level) -> String {
