@@ -150,11 +150,12 @@ impl Setting<'_> {
     }
 }
 
-/// Whether a job needs the secret of this key: a probe those of what it asks, and whoever alerts those of channels.
+/// Whether a job needs the secret of this key: a probe those of what it asks, and whoever alerts those of channels and of
+/// the ping.
 fn uses(tool: &str, words: &[String], key: &str) -> bool {
     let section = key.split(['.', '[']).next().unwrap_or_default();
     match section {
-        "channel" => {
+        "channel" | "ping" => {
             tool == "alert" || (EVALUATES.contains(&tool) && !words.iter().any(|word| word == NO_ALERT))
         }
         "probe" | "service" | "uplink" => tool == "probe",
@@ -189,7 +190,9 @@ mod tests {
             let records = Command::from_arg_matches(&matches).unwrap().records();
             assert_eq!(EVALUATES.contains(&name.as_str()), records, "{name}");
         }
-        assert!(uses("backup", &["backup".into()], "channel.ops.url"));
-        assert!(!uses("backup", &["backup".into(), NO_ALERT.into()], "channel.ops.url"));
+        for key in ["channel.ops.url", "ping.url"] {
+            assert!(uses("backup", &["backup".into()], key));
+            assert!(!uses("backup", &["backup".into(), NO_ALERT.into()], key));
+        }
     }
 }
