@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::format::entry::{Content, Data, Kind, Pieces};
 use crate::format::escape::escape;
+use crate::format::table::BlobKind;
 use crate::kept::extra_bytes;
 use crate::manifest::Manifest;
 use crate::repository::{Repository, StoredSnapshot};
@@ -95,7 +96,10 @@ pub(super) fn check(
             let mut is_broken = false;
             for_each_blob_of(&item, repository.index(), |blob| {
                 is_broken |= broken.contains_key(&blob);
-                places.update(&blob.1.0);
+                // A head has no content, and each copy of a file one of its own.
+                if blob.0 != BlobKind::Head {
+                    places.update(&blob.1.0);
+                }
             });
             if is_broken {
                 // Named already, with the pack.
