@@ -101,6 +101,20 @@ fn file(path: &[u8], content: &[u8]) -> Vec<u8> {
     record(path, Body::File(content.len() as u64), content)
 }
 
+/// A record as another type, with the checksum that it then has.
+fn as_type(mut record: Vec<u8>, flag: u8) -> Vec<u8> {
+    record[156] = flag;
+    record[148..156].fill(b' ');
+    let sum: u64 = record[..512].iter().map(|&byte| u64::from(byte)).sum();
+    record[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    record
+}
+
+/// A pax header with this text.
+fn pax(text: &[u8]) -> Vec<u8> {
+    as_type(file(b"PaxHeaders/entry", text), b'x')
+}
+
 /// A line for a file of this size.
 fn line(path: &str, size: usize, data: Data) -> Line {
     let content = Content { size: size as u64, digest: Digest([0; 32]), data, was: None, restamp: false };
@@ -133,13 +147,23 @@ impl Forgery {
 
     fn large(&mut self, path: &str, size: usize, head: &[u8], chunk: &[u8], told: Option<usize>) {
         let head = self.blob(BlobKind::Head, head, None);
+        self.large_behind(path, size, head, chunk, told);
+    }
+
+    /// The same, behind a head that is there already.
+    fn large_behind(&mut self, path: &str, size: usize, head: u32, chunk: &[u8], told: Option<usize>) {
         let chunk = self.blob(BlobKind::Chunk, chunk, told);
         let large = Large { head, pieces: Pieces::Chunks(vec![chunk]), map: None };
         self.lines.push(line(path, size, Data::Large(large)));
     }
 
     /// Restores what is left of it with each shell: nothing but these files is there, and nothing was run.
-    fn gives(mut self, what: &str, paths: &[&str]) {
+    fn gives(self, what: &str, paths: &[&str]) {
+        self.gives_each(what, |_| paths.to_vec());
+    }
+
+    /// The same, where the ways differ.
+    fn gives_each<'a>(mut self, what: &str, paths_of: impl Fn(&str) -> Vec<&'a str>) {
         let scratch = Scratch::new().unwrap();
         let place = scratch.path();
         let storage = local(&place.join("backups"));
@@ -167,6 +191,7 @@ impl Forgery {
             .unwrap();
         for way in WAYS {
             let (found_code, said) = restore(way, place);
+            let paths = paths_of(way);
             let code = if paths.len() == self.lines.len() { 0 } else { 4 };
             assert_eq!(found_code, Some(code), "{what}, {way}: {said}");
             let found: Vec<_> = files_below(&place.join("out"))
@@ -238,4 +263,76 @@ fn tar_never_takes_content_for_headers() {
     let mut forgery = Forgery::new();
     forgery.large("c", hidden.len(), &head, &hidden, None);
     forgery.gives("a head of another size", &["a", "c"]);
+}
+
+#[test]
+fn what_one_tar_reads_in_a_header_no_other_may_read_otherwise() {
+    let hidden = file(b"hidden", EVIL);
+    // Who knows no pax header takes the size in the block.
+    let size = pax(format!("13 size={}\n", hidden.len()).as_bytes());
+    let bytes = [size, record(b"b", Body::File(0), b""), hidden.clone()].concat();
+    let mut forgery = Forgery::new();
+    forgery.bundle("b", hidden.len(), &bytes, None);
+    forgery.gives("another size behind a pax header", &["a"]);
+    // Such a one also takes the name in it.
+    let bytes = [pax(b"10 path=b\n"), file(b"other", EVIL)].concat();
+    let mut forgery = Forgery::new();
+    forgery.bundle("b", EVIL.len(), &bytes, None);
+    forgery.gives("another name behind a pax header", &["a"]);
+    // Where a line feed should be there is none, so tar reads the block alone.
+    for end in [1, 2, 3, 4] {
+        let path = "ü".repeat(60);
+        let mut text = format!("130 path={path}\n").into_bytes();
+        *text.last_mut().unwrap() = end;
+        let bytes = [pax(&text), file(path[20..].as_bytes(), EVIL)[512 * 2..].to_vec()].concat();
+        let mut forgery = Forgery::new();
+        forgery.bundle(&path, EVIL.len(), &bytes, None);
+        forgery.gives("a pax header without a line feed", &["a"]);
+    }
+}
+
+#[test]
+fn a_record_that_was_compared_for_one_file_is_no_header_for_another() {
+    let hidden = file(b"hidden", EVIL);
+    // The bundle of `a` as a head: its content would stand before that of `c`.
+    let mut forgery = Forgery::new();
+    forgery.bundle("b", 5, &file(b"b", b"small"), None);
+    forgery.large_behind("c", hidden.len(), 0, &hidden, None);
+    forgery.gives("a bundle as a head", &["a", "b", "c"]);
+    // The head of a shorter file.
+    let head = |path: &[u8]| file(path, &[7; 1024])[..512].to_vec();
+    let mut forgery = Forgery::new();
+    forgery.large("c", 1024, &head(b"c"), &[7; 1024], None);
+    forgery.large("d", 1024, &head(b"d"), &[7; 1024], None);
+    let longer = [vec![7; 1024], hidden].concat();
+    forgery.large_behind("e", longer.len(), 1, &longer, None);
+    forgery.gives("the head of another file", &["a", "c", "d", "e"]);
+}
+
+#[test]
+fn a_link_with_attributes_leads_where_the_manifest_says() {
+    let attribute = (b"trusted.note".to_vec(), b"x".to_vec());
+    let header = Header {
+        path: b"b",
+        meta: &meta(),
+        names: ("", ""),
+        xattrs: std::slice::from_ref(&attribute),
+        body: Body::Symlink(b"elsewhere"),
+    };
+    for (target, restored) in [("elsewhere", true), ("here", false)] {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &header);
+        let mut forgery = Forgery::new();
+        let place = Place { blob: forgery.blob(BlobKind::Bundle, &bytes, None), offset: 0 };
+        let kind = Kind::Symlink(place, target.into());
+        forgery.lines.push(Line::Entry(Entry {
+            path: b"b".to_vec(),
+            kind,
+            meta: meta(),
+            xattrs: vec![attribute.clone()],
+        }));
+        // busybox, which knows no attributes, makes it by the manifest.
+        let whole = |way: &str| restored || way == "busybox";
+        forgery.gives_each("a link", |way| if whole(way) { vec!["a", "b"] } else { vec!["a"] });
+    }
 }

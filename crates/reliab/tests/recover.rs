@@ -6,6 +6,8 @@
 mod full;
 #[path = "recover/lab.rs"]
 mod lab;
+#[path = "recover/surroundings.rs"]
+mod surroundings;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -320,6 +322,8 @@ fn wrong_usage_is_told_in_narrow_lines() {
         (&["ls", &long, "data"], 1),
         (&["restore", "out", "no/such/path"], 1),
     ];
+    let said = lab.run(Shell::Dash, &["restore", "nope", "no/such/path"]).stderr;
+    assert!(said.contains("nope\nso that was taken for TARGET"), "{said}");
     for shell in SHELLS {
         assert_eq!(lab.run(shell, &["--help"]).code, Some(0));
         for (args, code) in wrong {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 2
+# recover.sh, edition 3
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -34,8 +34,25 @@
 
 set -u
 unset CDPATH TAR_OPTIONS POSIXLY_CORRECT
+# (With these, ls gives sizes in other units.)
+unset BLOCK_SIZE LS_BLOCK_SIZE BLOCKSIZE
 LC_ALL=C TZ=UTC0
 export LC_ALL TZ
+
+# Tools come from folders with a full name: what PATH names otherwise (such as "." or nothing) would be sought among the
+# files of the repository and those that were just restored.
+folders=''
+set -f
+IFS=:
+for folder in ${PATH:-/usr/bin:/bin}; do
+	case $folder in
+	/*) folders=$folders:$folder ;;
+	esac
+done
+unset IFS
+set +f
+PATH=${folders#:}
+export PATH
 
 usage() {
 	cat <<'END'
@@ -110,6 +127,8 @@ fail() {
 # What is remembered in files is remembered by removing them: a full disk allows that.
 unreadable() { rm -f "$W/readable"; }
 all_read() { [ -f "$W/readable" ]; }
+# True unless who should take what is read has ended (see `untar`), or something could not be read.
+wanted() { [ -f "$W/taken" ] && all_read; }
 
 # For notes that could not be written. Where this runs in a part of a pipe, `settled` ends the run.
 no_room() {
@@ -128,16 +147,20 @@ settled() {
 	rm -f "$W/room"
 }
 
-# awk, where it fails by itself: our programs end with 0, or with 3 to 5, or by a signal such as from `| head`.
+# awk, where it fails by itself, or is killed: our programs end with 0, with 3 to 5, or by SIGPIPE, such as from `| head`.
 # shellcheck disable=SC2032 # what xargs runs need not
 awk() {
 	command awk "$@"
 	set -- $?
 	case $1 in
-	1 | 2) [ -z "$W" ] || rm -f "$W/written" ;;
+	0 | 3 | 4 | 5 | 141) ;;
+	*) [ -z "$W" ] || rm -f "$W/written" ;;
 	esac
 	return "$1"
 }
+# sort, which may need room for what it does not hold in memory.
+# shellcheck disable=SC2032 # what xargs runs need not
+sort() { TMPDIR=$W command sort "$@" || rm -f "$W/written"; }
 # note FILE: writes a file of notes from standard input; empty FILE...: makes such files empty.
 note() { cat >"$W/$1" || no_room; }
 empty() {
@@ -154,7 +177,7 @@ scribe() {
 
 ############################################################################################ arguments and tools
 
-REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' TREE='' DAMAGED=0 SHA=''
+REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' TREE='' DAMAGED=0 SHA='' BROKEN='' TAKEN_FOR_TARGET=''
 left=$#
 while [ "$left" -gt 0 ]; do
 	arg=$1
@@ -208,10 +231,11 @@ open_repository() {
 		esac
 	fi
 	given=$REPO
-	REPO=$(cd -P -- "$given" 2>/dev/null && pwd -P) || {
+	REPO=$(real_path "$given") || {
 		[ ! -d "$given" ] || no_access "look into" "$given"
 		die 1 "there is no folder $given; name the repository with -r"
 	}
+	REPO=${REPO%??}
 	if ! [ -d "$REPO/snapshots" ] || ! [ -d "$REPO/packs" ]; then
 		die 1 "no reliab repository (packs and snapshots) in $given; name one with -r"
 	fi
@@ -227,16 +251,16 @@ no_access() {
 Run this as root, or as the user who made the backup"
 }
 
+# real_path FOLDER: where it is, and two bytes to cut off ($() would cut off line feeds in its name, too).
+real_path() (cd -P -- "$1" 2>/dev/null && pwd -P && echo .)
+
 # workspace FOLDER: makes it; it is for notes.
 workspace() {
-	trap cleanup EXIT
-	trap 'say "recover.sh: interrupted"; exit 130' INT
-	trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
 	(umask 077 && mkdir "$1") || die 1 "cannot write to ${1%/*}"
 	W=$1
 	export W
 	mkdir "$W/b" || no_room
-	empty ok written readable bad checked tried
+	empty ok written readable taken bad checked tried
 	printf 'abcdefgh' | note probe
 	settled
 	DD_BYTES=0
@@ -245,7 +269,10 @@ workspace() {
 }
 
 # temporary: a folder for notes, for what does not restore.
-temporary() { workspace "${TMPDIR:-/tmp}/recover-tmp.$(number_of_run)"; }
+temporary() {
+	folder=$(real_path "${TMPDIR:-/tmp}") || die 1 "there is no folder ${TMPDIR:-/tmp} for notes; set TMPDIR"
+	workspace "${folder%??}/recover-tmp.$(number_of_run)"
+}
 # A number that nobody can guess.
 number_of_run() {
 	number=$(od -An -N8 -tx1 /dev/urandom | tr -cd '0-9a-f')
@@ -284,7 +311,7 @@ AWKLIB='
 BEGIN {
 	CONVFMT = OFMT = "%.0f"; Q = sprintf("%c", 39); W = ENVIRON["W"]; TAB = "\t"
 	for (i = 1; i < 256; i++)
-		if (i < 32 || i > 126 || i == 34 || i == 37 || i == 92) CH[sprintf("%02X", i)] = sprintf("%c", i)
+		if (i < 32 || i > 126 || i == 34 || i == 37 || i == 92) { CH[sprintf("%02X", i)] = sprintf("%c", i); HEX[sprintf("%c", i)] = sprintf("%02X", i) }
 }
 function die(message) { gsub("[\001-\037\177]", "?", message); print "recover.sh: " message > "/dev/stderr"; close("/dev/stderr"); exit 4 }
 # The bytes of an escaped path. An escape that is not allowed (such as %2F or %00) makes it malformed.
@@ -298,6 +325,15 @@ function raw(s,  t, i, h) {
 		s = substr(s, i + 3)
 	}
 	return t s
+}
+# An escaped path as a terminal may have it: U+0080 to U+009F are commands to some.
+function shown(p,  t) {
+	t = ""
+	while (match(p, "\302[\200-\237]")) {
+		t = t substr(p, 1, RSTART - 1) "%C2%" HEX[substr(p, RSTART + 1, 1)]
+		p = substr(p, RSTART + 2)
+	}
+	return t p
 }
 # A string that sorts as the path does: component by component.
 function key(r) {
@@ -574,8 +610,8 @@ the disk or the memory fails. Copy the repository to another disk, and try
 again with that"
 }
 
-# r PACK OFFSET LENGTH: bytes of a pack.
-r() { ! all_read || cut_out "$REPO/packs/$1" "$2" "$3" || left_alone $? || unreadable; }
+# get PACK OFFSET LENGTH: bytes of a pack. (Not `r`, which is an alias in ksh.)
+get() { ! wanted || cut_out "$REPO/packs/$1" "$2" "$3" || left_alone $? || unreadable; }
 
 # cut_out FILE OFFSET LENGTH
 cut_out() {
@@ -587,17 +623,17 @@ cut_out() {
 }
 
 unz() { zstd -dcq 2>/dev/null || left_alone $? || unreadable; }
-# True for the code of what was stopped (by SIGPIPE) because nobody reads on, such as a tar without room: who left it tells.
-left_alone() { [ "$1" = 141 ]; }
+# True for the code of what was stopped (by SIGPIPE) because nobody reads on, or where that is known: who left it tells.
+left_alone() { [ "$1" = 141 ] || [ ! -f "$W/taken" ]; }
 
 # u NAME PACK OFFSET LENGTH: decompresses a blob to a file (unless it is there), c NAME OFFSET LENGTH: a part of it. Of one
 # that is not whole nothing may come: tar would take what is in files for headers.
 u() { [ -f "$W/b/$1" ] || blob "$@"; }
-c() { ! all_read || cut_out "$W/b/$1" "$2" "$3" || left_alone $? || unreadable; }
+c() { ! wanted || cut_out "$W/b/$1" "$2" "$3" || left_alone $? || unreadable; }
 # The same for blobs of which one is needed at a time.
 u0() { blob 0 "$@"; }
 blob() {
-	{ r "$2" "$3" "$4" | unz; } >"$W/b/$1" || unreadable
+	{ get "$2" "$3" "$4" | unz; } >"$W/b/$1" || unreadable
 	# What zstd could not write looks as if it could not read. Tried at once: later there may be room again.
 	all_read || settled 1048576
 }
@@ -609,9 +645,15 @@ zeros() { head -c "$1" /dev/zero; }
 # repository says of it would else be a header to tar.
 exactly() {
 	{
-		cat
-		! all_read || cat /dev/zero 2>/dev/null
+		# (Who writes to us never sees a broken pipe.)
+		cat 2>/dev/null || cat >/dev/null
+		! wanted || cat /dev/zero 2>/dev/null
 	} | head -c "$1"
+}
+# first COUNT: so many bytes of standard input, which is read to its end.
+first() {
+	head -c "$1"
+	cat >/dev/null
 }
 
 # Runs the commands of a file written by awk.
@@ -759,7 +801,7 @@ missing above, so all of the snapshot would be lost. Nothing was written. Look
 for another copy of that, or choose another snapshot; an older one may do
 without that list (\`sh recover.sh list\` shows them)"
 	while read -r layer pack offset length _; do
-		r "$pack" "$offset" "$length" | unz >"$W/list.$layer"
+		get "$pack" "$offset" "$length" | unz >"$W/list.$layer"
 	done <"$W/found"
 	settled
 }
@@ -806,7 +848,7 @@ or missing above. Nothing was written. Look for another copy of that; or use
 	while [ "$layer" -le "$LAST" ]; do
 		# Neighbours in a pack are read in one go.
 		awk -v layer="$layer" 'BEGIN { CONVFMT = OFMT = "%.0f" }
-		function put() { if (pack != "") print "r " pack " " from " " to - from }
+		function put() { if (pack != "") print "get " pack " " from " " to - from }
 		$1 != layer { next }
 		$2 != pack || $3 != to { put(); pack = $2; from = $3 + 0; to = from }
 		{ to += $4 }
@@ -829,7 +871,7 @@ note_lost_pages() {
 	awk -F '\t' '{
 		print "lost: what the manifest says of paths from"
 		print "    " $2
-		print $3 == "" ? "  to the end" : "  to before\n    " $3
+		print ($3 == "" ? "  to the end" : "  to before\n    " $3)
 	}' "$W/holes" >&2
 }
 
@@ -910,7 +952,7 @@ function handle(k,  j) {
 	if (WANT != "" && KEY[k] != WANT && index(KEY[k], WANT "\001") != 1) {
 		if (MODE == "ls" || TYPE[k] != "dir" || index(WANT, KEY[k] "\001") != 1) return
 	} else hits++
-	if (MODE == "ls") print PATH[k] (TYPE[k] == "dir" ? "/" : ""); else plan(k)
+	if (MODE == "ls") print shown(PATH[k]) (TYPE[k] == "dir" ? "/" : ""); else plan(k)
 }
 # The number of the i-th blob that a page names.
 function blob(k, i,  id) {
@@ -924,7 +966,7 @@ function blob(k, i,  id) {
 function need(k, i,  n) { n = blob(k, i); NEED[n] = 1; return n }
 # The digits of a value, as they stand (they may be more than a double holds).
 function number_of(v) { sub(/^:/, "", v); sub(/[^0-9].*/, "", v); return v }
-function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
+function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts, flag) {
 	n = split(TEXT[k], F, "\"")
 	split("", S); xattrs = caps = ""
 	for (i = 10; i < n;) {
@@ -957,7 +999,7 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 		print 5, p, mode, uid, gid, mtime > (p == "." ? TOP : DIRS)
 		if (xattrs == "") return
 		if (length(p) > LIMIT) set_by_hand(k, p, xattrs, 0, ATTRIBUTES)
-		else if (!PLAIN) { small(k, 3, "x", 0, 1, p, ""); set_by_hand(k, p, xattrs, 0, SPARE) }
+		else if (!PLAIN) { small(k, 3, "x", 0, 1, p, "", 5); set_by_hand(k, p, xattrs, 0, SPARE) }
 		return
 	}
 	if ("links" in S && number_of(S["links"]) != 1) {
@@ -974,33 +1016,34 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts) {
 		}
 		q = was == "" ? p : was
 		if (length(p) > LIMIT || length(was) > LIMIT || ("restamp" in S)) set_by_hand(k, p, xattrs, length(p) <= LIMIT && length(was) <= LIMIT, ATTRIBUTES)
-		if ("at" in S) small(k, was == "" ? 0 : 1, "f", number_of(S["size"]), odd || length(q) > 99 || q ~ UNUSUAL, p, was)
+		if ("at" in S) small(k, was == "" ? 0 : 1, "f", number_of(S["size"]), odd || length(q) > 99 || q ~ UNUSUAL, p, was, 0)
 		else { large(k, p); if (!PLAIN) set_by_hand(k, p, xattrs, 0, SPARE) }
 		return
 	}
 	others++
+	flag = t == "symlink" ? 2 : t == "char" ? 3 : t == "block" ? 4 : 6
 	if (xattrs != "" && length(p) > LIMIT) set_by_hand(k, p, xattrs, 0, ATTRIBUTES)
-	else if (xattrs != "" && !PLAIN) { small(k, 4, "y", 0, 1, p, ""); return }
+	else if (xattrs != "" && !PLAIN) { small(k, 4, "y", 0, 1, p, "", flag); return }
 	split("", parts)
 	if (t == "symlink") print 2, p, mode, uid, gid, mtime, S["target"] > SPECIAL
 	else if (t == "fifo") print 6, p, mode, uid, gid, mtime > SPECIAL
 	else if (t == "char" || t == "block") {
 		split(substr(S["rdev"], 3), parts, /[],]/)
-		f = t == "char" ? 3 : 4
-		print f, p, mode, uid, gid, mtime, "", parts[1] + 0, parts[2] + 0 > SPECIAL
+		print flag, p, mode, uid, gid, mtime, "", parts[1] + 0, parts[2] + 0 > SPECIAL
 	} else die("the manifest has an entry of unknown type " t ": " p)
 	# A tar could not write one that is too long.
-	if (length(p) <= LIMIT) small(k, 2, "o", 0, 1, p, "")
+	if (length(p) <= LIMIT) small(k, 2, "o", 0, 1, p, "", flag)
 }
-# A line for a record in a bundle, sorted by place: KEY KIND SIZE ODD PATH WAS MODE UID GID MTIME RESTAMP BLOB OFFSET
+# A line for a record in a bundle, sorted by place:
+#   KEY KIND SIZE ODD PATH WAS MODE UID GID MTIME RESTAMP BLOB OFFSET FLAG TARGET
 # KIND: f a file; x a folder with attributes, y something else with attributes; o something else without, which
-# needs no record and is only taken along where it stands between files
-function small(k, rank, kind, size, odd, p, was,  at) {
+# needs no record and is only taken along where it stands between files. FLAG is the type as tar has it.
+function small(k, rank, kind, size, odd, p, was, flag,  at) {
 	split(PLACE[k], at, ",")
 	again = ("restamp" in S) ? 1 : 0
 	if (!is_number(at[1]) || !is_number(at[2])) die("the manifest cannot be understood, near " p)
 	at[1] = kind == "o" ? blob(k, at[1]) : need(k, at[1])
-	print sprintf("%08d %08d %d", at[1], at[2], rank), kind, size, odd, p, was, mode, uid, gid, mtime, again, at[1], at[2] > SMALL
+	print sprintf("%08d %08d %d", at[1], at[2], rank), kind, size, odd, p, was, mode, uid, gid, mtime, again, at[1], at[2], flag, (flag == 2 ? S["target"] : "") > SMALL
 }
 # Lines for a large file: L PATH WAS MODE UID GID MTIME RESTAMP SIZE STORED HEAD SPARSE, then a line a piece:
 # p BLOB OFFSET LENGTH (or p BLOB for a whole one), and s OFFSET LENGTH for segments of data between holes.
@@ -1103,6 +1146,9 @@ nothing_there() {
 	if [ -s "$W/missing" ]; then
 		die 4 "there is no $WANT in what is left of the snapshot's manifest"
 	fi
+	[ -z "$TAKEN_FOR_TARGET" ] || say "recover.sh: no snapshot has the id
+  $TAKEN_FOR_TARGET
+so that was taken for TARGET, and what follows it for a PATH in the latest one"
 	die 1 "there is no $WANT in the snapshot;
 \`sh recover.sh ls ${ID%"${ID#????????}"}\` shows what there is"
 }
@@ -1189,12 +1235,29 @@ untar() {
 	# shellcheck disable=SC2086 # the flags are words
 	if [ "$KIND" = bsd ]; then
 		# It complains of names that are not UTF-8, and extracts them all the same; and of attributes for root only.
-		{ LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f - 2>&1 >&3 || :; } 3>/dev/null | tr -d '\0' |
+		{
+			LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f - 2>&1 >&3
+			take_the_rest
+		} 3>/dev/null | tr -d '\0' |
 			awk '/converted from UTF-8|Error exit delayed/ { next } { print } !/Cannot restore extended/ { n++ } END { if (n) exit 5 }' >&2
 	else
-		(umask 0 && LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -)
+		(
+			umask 0
+			LC_ALL=$TAR_LOCALE "$TAR" ${1:-$TAR_FLAGS} -f -
+			code=$?
+			take_the_rest
+			exit "$code"
+		)
 	fi || fail "$TAR reported errors (see above)"
 	set +f
+}
+
+# For a tar that ended before its input did, such as for want of room: lets who writes to it end too. Where SIGPIPE is
+# ignored they would else fail, and what they read be taken for damaged.
+take_the_rest() {
+	rm -f "$W/taken"
+	cat >/dev/null
+	empty taken
 }
 
 # Reads the located blobs and the plan of the files. With STEP=inspect prints what the headers of the records must say
@@ -1226,7 +1289,7 @@ function whole(s, n) {
 	put_range(s)
 	PACKED[s] = PACK[n]; FROM[s] = OFFSET[n]; TO[s] = OFFSET[n] + LENGTH[n]
 }
-function put_range(s) { if (PACKED[s] != "") print "r " PACKED[s] " " FROM[s] " " TO[s] - FROM[s] > (W "/ops." s); PACKED[s] = "" }
+function put_range(s) { if (PACKED[s] != "") print "get " PACKED[s] " " FROM[s] " " TO[s] - FROM[s] > (W "/ops." s); PACKED[s] = "" }
 function close_group(s) {
 	if (!(s in OPEN)) return
 	put_range(s)
@@ -1239,23 +1302,26 @@ function restamp(p, mode, uid, gid, mtime) { print mode, uid, gid, mtime, p > RE
 function into(p,  r) { r = raw(p); return length(r) > LIMIT ? " | deep " quoted(r) " into" : " >" quoted("./" r) }
 function by_hand(p) { return length(p) > LIMIT }
 
-# One bundle: records 1..count, each with its lines.
-function bundle(  i, j, s, known, streams, size, gap, first, content, count, l, last) {
+# One bundle: records 1..count, each with its lines. Records are numbered over all bundles and heads, and in both steps
+# alike: what `inspect` found out is of one record at one place, for one purpose.
+function bundle(  i, j, s, known, streams, size, gap, first, content, count, l, last, pax) {
 	known = n in PACK
 	for (i = 1; i <= records; i++) {
 		gap = (i < records ? AT[i + 1] : FULL[n]) - AT[i]
+		records_seen++
 		if (STEP == "inspect") {
 			last = ""
 			for (j = 1; known && j <= LINES[i]; j++) {
-				l = n TAB AT[i] TAB KIND[i, j] TAB SIZE[i] TAB (WAS[i, j] == "" ? P[i, j] : WAS[i, j])
+				l = records_seen TAB n TAB AT[i] TAB KIND[i, j] TAB SIZE[i] TAB (WAS[i, j] == "" ? P[i, j] : WAS[i, j]) TAB FLAG[i, j] TAB LINK[i, j]
 				if (l != last) print l
 				last = l
 			}
 			continue
 		}
-		size = pad(SIZE[i]) + 512 + PAX[n, AT[i]]
-		LEN[i] = size
-		OK[i] = known && ((n, AT[i]) in FITS) && gap >= size
+		OK[i] = known && (records_seen in PAX)
+		pax = OK[i] ? PAX[records_seen] : 0
+		LEN[i] = size = pad(SIZE[i]) + 512 + pax
+		if (gap < size) OK[i] = 0
 		if (!OK[i]) for (j = 1; j <= LINES[i]; j++) {
 			if (KIND[i, j] == "f") lost_files++
 			if (KIND[i, j] == "x") print "attributes " P[i, j] >> MISSING
@@ -1269,12 +1335,12 @@ function bundle(  i, j, s, known, streams, size, gap, first, content, count, l, 
 			if (KIND[i, j] == "f") expect(SIZE[i], P[i, j])
 			if (KIND[i, j] == "o") GO[i, 0] = GO[i, 0] + 0
 			else if (KIND[i, j] != "f") { GO[i, KIND[i, j]] = 1; streams = streams " " KIND[i, j] }
-			else if (by_hand(P[i, j]) || by_hand(WAS[i, j]) || (PLAIN && PAX[n, AT[i]] > 0 && !is_simple(WAS[i, j] == "" ? P[i, j] : WAS[i, j]))) {
+			else if (by_hand(P[i, j]) || by_hand(WAS[i, j]) || (PLAIN && pax > 0 && !is_simple(WAS[i, j] == "" ? P[i, j] : WAS[i, j]))) {
 				if (n != HAND) { print "u0 " PACK[n] " " OFFSET[n] " " LENGTH[n] > (W "/ops.m"); HAND = n }
 				print "c0 " content " " SIZE[i] into(P[i, j]) > (W "/ops.m")
 				restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
 			} else {
-				if (R[i, j] || (PLAIN && PAX[n, AT[i]] > 0)) restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
+				if (R[i, j] || (PLAIN && pax > 0)) restamp(P[i, j], M[i, j], U[i, j], G[i, j], T[i, j])
 				if (first) { print "F", P[i, j], 777, 0, 0, 0, P[i, first] > COPIES; continue }
 				first = j
 				if (WAS[i, j] == "") { GO[i, 0] = 1; streams = streams " 0" }
@@ -1308,9 +1374,10 @@ function runs(s,  i, n_runs, end) {
 # One large file: its line in BIG, its pieces in PB (blob), PO (offset), PL (length; "" for all).
 function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses, has_head) {
 	p = BIG[2]; was = BIG[3]; size = BIG[9] + 0; stored = BIG[10] + 0; head = BIG[11]
+	records_seen++
 	if (STEP == "inspect") {
 		if (!(head in PACK)) return
-		printf "%s", head TAB 0 TAB "h" TAB stored TAB (was == "" ? p : was) TAB BIG[12] TAB size TAB
+		printf "%s", records_seen TAB head TAB 0 TAB "h" TAB stored TAB (was == "" ? p : was) TAB (BIG[12] ? "sparse" : 0) TAB size TAB
 		if (BIG[12]) {
 			ok = SO[segments] + SL[segments] < size
 			printf "%s", segments + ok
@@ -1321,7 +1388,7 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses, ha
 		return
 	}
 	# The page says all that the head does.
-	has_head = (head in PACK) && ((head, 0) in FITS)
+	has_head = (head in PACK) && (records_seen in PAX)
 	ok = 1
 	for (i = 1; i <= pieces; i++) if (!(PB[i] in PACK)) ok = 0
 	left = stored
@@ -1361,7 +1428,7 @@ function large_file(  i, s, hand, left, p, was, size, stored, head, ok, uses, ha
 		return
 	}
 	close_group(s)
-	if (!BIG[12]) { print "} | head -c " size into(p) > (W "/ops.m"); return }
+	if (!BIG[12]) { print "} | first " size into(p) > (W "/ops.m"); return }
 	print "} | ( enter " quoted(raw(p)) "; holes " size > (W "/ops.m")
 	for (i = 1; i <= segments; i++) if (SL[i] > 0) print "segment " SO[i] " " SL[i] > (W "/ops.m")
 	print "cat >/dev/null; leave )" > (W "/ops.m")
@@ -1376,14 +1443,16 @@ BEGIN {
 	while ((getline l < (W "/found")) > 0) {
 		split(l, p, " "); PACK[p[1]] = p[2]; OFFSET[p[1]] = p[3] + 0; LENGTH[p[1]] = p[4] + 0; FULL[p[1]] = p[5] + 0
 	}
-	while ((getline l < (W "/pax")) > 0) { split(l, p, " "); PAX[p[1], p[2] + 0] = p[3] + 0; FITS[p[1], p[2] + 0] = 1 }
+	while ((getline l < (W "/pax")) > 0) { split(l, p, " "); PAX[p[1]] = p[2] + 0 }
 	while ((getline l < (W "/small.sorted")) > 0) {
 		split(l, f, TAB); m = f[12] + 0; at = f[13] + 0
 		if (m != n) { if (n) bundle(); n = m; records = 0 }
 		if (!records || AT[records] != at) { AT[++records] = at; SIZE[records] = f[3] + 0; ODD[records] = f[4] + 0; LINES[records] = 0 }
 		i = records; j = ++LINES[i]
 		if (f[4] + 0) ODD[i] = 1
-		KIND[i, j] = f[2]; P[i, j] = f[5]; WAS[i, j] = f[6]; M[i, j] = f[7]; U[i, j] = f[8]; G[i, j] = f[9]; T[i, j] = f[10]; R[i, j] = f[11] + 0
+		KIND[i, j] = f[2]; P[i, j] = f[5]; WAS[i, j] = f[6]
+		if (STEP == "inspect") { FLAG[i, j] = f[14]; LINK[i, j] = f[15]; continue }
+		M[i, j] = f[7]; U[i, j] = f[8]; G[i, j] = f[9]; T[i, j] = f[10]; R[i, j] = f[11] + 0
 	}
 	if (n) bundle()
 	while ((getline l < (W "/large")) > 0) {
@@ -1642,11 +1711,12 @@ one_by_one() {
 remove_links() { find . \( -type l -o -type f -links +1 \) -exec rm -f {} + 2>/dev/null; }
 
 # No header reaches tar that was not compared with the manifest: it must be of the type, size and path that the manifest
-# says, and its checksum must be right (tar would look for the next header in the content of the file). So tar finds
-# headers where we do, and only these: a repository that somebody forged cannot have it write another path, or through a
-# link. This reads lines of 512 bytes, a block each, as `look` makes them, and compares them with $W/doubts, lines
-#   BLOB OFFSET KIND SIZE PATH (for heads also: SPARSE REALSIZE MAP)
-# Of those that fit it prints "BLOB OFFSET LENGTH-OF-PAX-HEADER".
+# says, for every tar, also for those that know no pax headers, and its checksum must be right (tar would look for the
+# next header in the content of the file). So tar finds headers where we do, and only these: a repository that somebody
+# forged cannot have it write another path, or through a link. This reads blobs as `look` makes them, and compares what
+# is in them with $W/doubts, lines
+#   RECORD BLOB OFFSET KIND SIZE PATH FLAG TARGET (for heads: FLAG is "sparse" or 0, then REALSIZE MAP)
+# For those that fit it prints "RECORD LENGTH-OF-PAX-HEADER".
 # shellcheck disable=SC2016 # these are awk's
 INSPECT='
 function octal(s,  v, i) {
@@ -1654,7 +1724,16 @@ function octal(s,  v, i) {
 	v = 0; for (i = 1; i < length(s); i++) v = v * 8 + substr(s, i, 1)
 	return v
 }
-function add(s,  v, i) { v = 0; for (i = 1; i <= length(s); i++) v += ORD[substr(s, i, 1)]; return v }
+# The sum of the bytes, two at a time.
+function add(s,  v, i, n, two) {
+	v = 0; n = length(s)
+	for (i = 1; i <= n; i += 2) {
+		two = substr(s, i, 2)
+		if (!(two in PAIR)) PAIR[two] = ORD[substr(two, 1, 1)] + ORD[substr(two, 2)]
+		v += PAIR[two]
+	}
+	return v
+}
 # The same, for what occurs often.
 function sum(s) {
 	if (s in SUMS) return SUMS[s]
@@ -1662,9 +1741,12 @@ function sum(s) {
 	return SUMS[s] = add(s)
 }
 function until_nul(s,  i) { i = index(s, "\001"); return i ? substr(s, 1, i - 1) : s }
-function mapped(s) { if (s ~ /[\001\003\n]/) gsub(/[\001\003\n]/, "\002", s); return s }
-# How much more the bytes of a path come to than what `look` made of them.
-function more(s) { return s ~ /[\001\003\n]/ ? gsub(/\n/, "", s) * 8 + gsub(/\003/, "", s) - gsub(/\001/, "", s) : 0 }
+function mapped(s) {
+	if (s ~ /[\001-\004\n]/) { gsub(/[\001-\004]/, "\003", s); gsub(/\n/, "\002", s) }
+	return s
+}
+# How much more the bytes of a name come to than what `look` made of them.
+function more(s) { return s ~ /[\001-\004]/ ? gsub(/\003/, "", s) + 2 * gsub(/\004/, "", s) - gsub(/\001/, "", s) : 0 }
 # How much the checksum of a header is above what it should be; "" if it is no header.
 function off(l,  name, s) {
 	if (substr(l, 258, 8) != "ustar\00100" || substr(l, 149, 8) !~ /^[0-7][0-7][0-7][0-7][0-7][0-7]\001 $/) return ""
@@ -1672,15 +1754,28 @@ function off(l,  name, s) {
 	s = sum(substr(name, 1, RSTART - 1)) + add(until_nul(substr(name, RSTART)))
 	# What stands behind a NUL counts as well.
 	if (index(name, "\001")) s += sum(substr(name, index(name, "\001")))
-	return octal(substr(l, 149, 7)) - (s + sum(substr(l, 101, 24)) + sum(substr(l, 125, 12)) + sum(substr(l, 137, 12)) + 256 + sum(substr(l, 157)))
+	return octal(substr(l, 149, 7)) - (s + sum(substr(l, 101, 24)) + add(substr(l, 125, 24)) + 256 + sum(substr(l, 157)))
 }
-# Reads a pax header into V. Only what reliab writes is allowed.
-function read_pax(t,  len, space, rec, eq, k) {
-	split("", V)
-	while (t != "") {
-		space = index(t, " "); len = substr(t, 1, space - 1)
-		if (len !~ /^[1-9][0-9]*$/ || length(len) > 9 || len + 0 > length(t) || len + 0 < space + 3) return 0
-		rec = substr(t, space + 1, len - space); t = substr(t, len + 1)
+# The next line of this blob, and where it begins.
+function next_line() {
+	LINE_AT += length(LINE); LINE = ""
+	while (!ENDED && LINE == "") if ((getline LINE) <= 0 || LINE == "\004") { ENDED = 1; LINE = "" }
+	return !ENDED
+}
+# SIZE bytes of the blob, from an offset; less where it is not as long, or where that was passed already.
+function part(at, size,  t) {
+	while (at >= LINE_AT + length(LINE)) if (!next_line()) return ""
+	if (at < LINE_AT) return ""
+	t = substr(LINE, at - LINE_AT + 1, size)
+	while (length(t) < size && next_line()) t = t substr(LINE, 1, size - length(t))
+	return t
+}
+# Reads a pax header into V. Only what reliab writes is allowed, each key once.
+function read_pax(t,  at, len, space, rec, eq, k) {
+	for (at = 1; at <= length(t); at += len) {
+		len = substr(t, at, 11); space = index(len, " "); len = substr(len, 1, space - 1)
+		if (len !~ /^[1-9][0-9]*$/ || len + 0 > length(t) - at + 1 || len + 0 < space + 3) return 0
+		rec = substr(t, at + space, len - space)
 		eq = index(rec, "="); k = substr(rec, 1, eq - 1)
 		if (substr(rec, length(rec)) != "\002") return 0
 		if (k ~ /^SCHILY[.]xattr[.]/ || k == "SCHILY.acl.access" || k == "SCHILY.acl.default") continue
@@ -1689,101 +1784,82 @@ function read_pax(t,  len, space, rec, eq, k) {
 	}
 	return 1
 }
-# True if a header, and the pax header in V before it, are what a line of $W/doubts says.
-function fits(l, e,  f, kind, path, want, extra, t, s, size, name, full) {
-	split(e, f, TAB); kind = f[3]; path = raw(f[5]) (kind == "x" ? "/" : ""); want = mapped(path)
-	name = until_nul(substr(l, 1, 100))
-	if ("path" in V) {
-		if (V["path"] != want) return 0
-		# The block then has the end of the path.
-		t = path; if (length(t) > 100) t = substr(t, length(t) - 99)
-		sub(/^\//, "", t)
-		extra = name == mapped(t) ? more(t) : 0
-	} else {
-		t = until_nul(substr(l, 346, 155))
-		if ((t == "" ? name : t "/" name) != want) return 0
-		extra = more(path)
-	}
-	# The target of a link may have such bytes too, and nobody says which. (A record without content has nothing in which
-	# tar could look for the next header.)
-	t = substr(l, 158, 100); t = kind == "o" || kind == "y" ? gsub(/\002/, "", t) : 0
-	s = off(l)
-	if (s == "" || s - extra < -t || s - extra > 8 * t) return 0
-	t = substr(l, 157, 1)
-	if (kind == "f" || kind == "h" ? t != "0" : kind == "x" ? t != "5" : t !~ /[2346]/) return 0
+# The size that a header says; -1 where it is not said as it should be, so that some tar might see another.
+function size_of(l,  size) {
 	size = octal(substr(l, 125, 12))
-	if ("size" in V) { if (V["size"] !~ /^[0-9]+$/ || length(V["size"]) > 15) return 0; size = V["size"] + 0 }
-	if (("linkpath" in V) && kind != "o" && kind != "y") return 0
-	if (f[6] + 0 != (("GNU.sparse.major" in V) || ("GNU.sparse.minor" in V) || ("GNU.sparse.name" in V) || ("GNU.sparse.realsize" in V))) return 0
-	if (kind != "h") return size == (kind == "f" ? f[4] + 0 : 0)
-	full = FULL[f[1]]
-	if (f[6] + 0 == 0) return full == pax + 512 && size == f[4] + 0
-	return V["GNU.sparse.major"] == "1" && V["GNU.sparse.minor"] == "0" && V["GNU.sparse.name"] == want && V["GNU.sparse.realsize"] "" == f[7] "" && size == full - pax - 512 + f[4]
+	if (!("size" in V)) return size
+	if (size || V["size"] !~ /^[0-9]+$/ || length(V["size"]) > 15 || V["size"] + 0 < 8589934592) return -1
+	return V["size"] + 0
 }
-# The next record of this blob: its lines are E[1] ... E[lines]; `wanted` is its first block.
-function next_record(  f) {
-	wanted = lines = state = pax = 0; split("", V)
-	while (ahead != "") {
-		split(ahead, f, TAB)
-		if (f[1] != blob || (lines && f[2] != at)) break
-		at = f[2]; wanted = at / 512 + 1; E[++lines] = ahead
-		if ((getline ahead < DOUBTS) <= 0) ahead = ""
+# True if a header, and the pax header in V before it, are what the fields F of a line of $W/doubts say.
+function fits(l,  kind, sparse, path, want, name, t, extra, link) {
+	kind = F[4]; sparse = F[7] == "sparse"; MALFORMED = 0
+	path = raw(F[6]) (kind == "x" ? "/" : ""); want = mapped(path); name = until_nul(substr(l, 1, 100))
+	if (substr(l, 157, 1) != (sparse ? "0" : F[7] "")) return 0
+	t = until_nul(substr(l, 346, 155))
+	if ("path" in V) {
+		# For who does not know it, the block has the end of the path.
+		if (length(path) > 100) path = substr(path, length(path) - 99)
+		sub(/^\//, "", path)
+		if (V["path"] != want || name != mapped(path) || t != "") return 0
+	} else if ((t == "" ? name : t "/" name) != want) return 0
+	extra = more(path)
+	if (F[7] == 2) {
+		link = raw(F[8]); t = until_nul(substr(l, 158, 100))
+		if ("linkpath" in V ? V["linkpath"] != mapped(link) || t != mapped(substr(link, 1, 100)) : t != mapped(link)) return 0
+		extra += more(substr(link, 1, 100))
+	} else if ("linkpath" in V) return 0
+	if (MALFORMED || off(l) "" != extra "") return 0
+	if (sparse != (("GNU.sparse.major" in V) || ("GNU.sparse.minor" in V) || ("GNU.sparse.name" in V) || ("GNU.sparse.realsize" in V))) return 0
+	t = size_of(l)
+	if (kind != "h") return t == (kind == "f" ? F[5] + 0 : 0)
+	if (!sparse) return FULL[F[2]] == pax + 512 && t == F[5] + 0
+	return V["GNU.sparse.major"] == "1" && V["GNU.sparse.minor"] == "0" && V["GNU.sparse.name"] == want && V["GNU.sparse.realsize"] "" == F[8] "" && t == FULL[F[2]] - pax - 512 + F[5] && has_map()
+}
+# True if all that stands behind the header of a sparse file is the map of its data.
+function has_map(  map, size) {
+	map = F[9] ","; gsub(/,/, "\002", map)
+	size = pad(length(map))
+	return FULL[F[2]] == pax + 512 + size && part(pax + 512, size) == map substr(NULS, 1, size - length(map))
+}
+# The next line of $W/doubts.
+function next_doubt() { if ((getline ahead < DOUBTS) <= 0) ahead = ""; split(ahead, F, TAB) }
+# Compares all that is asked of one record.
+function record(  number, at, l, left, good) {
+	number = F[1]; at = F[3]; pax = 0; split("", V)
+	l = part(at, 512); good = 1
+	if (substr(l, 157, 1) == "x") {
+		left = octal(substr(l, 125, 12))
+		good = left > 0 && left <= 67108864 && off(l) "" == "0" && read_pax(part(at + 512, left))
+		pax = 512 + pad(left)
+		l = part(at + pax, 512)
 	}
-}
-function next_blob(  f) {
-	# What is left of the last one was not there.
-	while (lines) next_record()
-	if (ahead != "") { split(ahead, f, TAB); blob = f[1] }
-	block = bytes = 0; results = ""
-	next_record()
-}
-function header(l,  i, f) {
-	for (i = 1; i <= lines; i++) if (!fits(l, E[i])) { next_record(); return }
-	split(E[1], f, TAB)
-	if (f[6] + 0) { state = 3; map = f[8]; gsub(/,/, "\002", map); map = map "\002"; map_at = 0; return }
-	keep()
-}
-function keep() { results = results blob " " at + 0 " " pax "\n"; next_record() }
-function map_block(l,  t) {
-	t = substr(map, map_at + 1, 512); map_at += 512
-	if (l != t substr(NULS, 1, 512 - length(t))) next_record()
-	else if (map_at >= length(map)) { if (FULL[blob] == block * 512) keep(); else next_record() }
+	for (; ahead != "" && F[1] == number; next_doubt()) good = good && length(l) == 512 && fits(l)
+	return good ? number " " pax "\n" : ""
 }
 BEGIN {
 	for (i = 1; i < 256; i++) ORD[sprintf("%c", i)] = i
-	ORD["\001"] = 0
+	ORD["\001"] = 0; ORD["\002"] = 10; ORD["\003"] = 2; ORD[""] = 0
 	NULS = "\001"; while (length(NULS) < 512) NULS = NULS NULS
 	DOUBTS = W "/doubts"
 	while ((getline l < (W "/found")) > 0) { split(l, p, " "); FULL[p[1]] = p[5] + 0 }
-	if ((getline ahead < DOUBTS) <= 0) ahead = ""
-	next_blob()
+	next_doubt()
+	while (ahead != "") {
+		LINE = results = ""; LINE_AT = ENDED = 0; blob = F[2]
+		while (ahead != "" && F[2] == blob) results = results record()
+		while (next_line()) {}
+		# One that is longer or shorter is cut in another way later.
+		if (LINE_AT == FULL[blob]) printf "%s", results
+	}
 }
-$0 == "\003" { if (bytes == FULL[blob]) printf "%s", results; next_blob(); next }
-$0 == "" { next }
-{
-	bytes += length($0); block++
-	if (!state) {
-		if (block != wanted) next
-		if (substr($0, 157, 1) != "x") { header($0); next }
-		left = octal(substr($0, 125, 12)); text = ""; pax_length = left
-		if (left < 1 || left > 67108864 || off($0) "" != "0") { next_record(); next }
-		pax = 512 + pad_up(left); state = 1
-	} else if (state == 1) {
-		text = text $0; left -= 512
-		if (left > 0) next
-		if (read_pax(substr(text, 1, pax_length))) state = 2; else next_record()
-	} else if (state == 2) header($0)
-	else map_block($0)
-}
-function pad_up(n) { return n + (512 - n % 512) % 512 }
 '
-# look PACK OFFSET LENGTH: a blob as lines of 512 bytes. awk knows no NUL, so that becomes \001, and \001 becomes \002; line
-# feeds become \002 too, and so does \003, which then stands alone behind each blob.
+# look PACK OFFSET LENGTH UNCOMPRESSED: a blob as lines. awk knows no NUL, and a line no line feed, so these become \001 and
+# \002, and what had such bytes becomes \003. A \004 stands alone behind each blob.
 look() {
-	r "$1" "$2" "$3" | unz | tr '\000\001\003\012' '\001\002\002\002' | fold -b -w 512
-	printf '\n\003\n'
+	get "$1" "$2" "$3" | unz | head -c "$(($4 + 1))" | tr '\000\012\001\002\004' '\001\002\003\003\003' | fold -b -w 8192
+	printf '\n\004\n'
 }
-# Writes $W/pax, lines "BLOB OFFSET LENGTH-OF-PAX-HEADER" of all records that fit the manifest.
+# Writes $W/pax, lines "RECORD LENGTH-OF-PAX-HEADER" of all records that fit the manifest.
 inspect() {
 	empty pax
 	export STEP
@@ -1793,12 +1869,12 @@ inspect() {
 	[ -s "$W/doubts" ] || return 0
 	awk 'BEGIN {
 		W = ENVIRON["W"]
-		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = p[2] " " p[3] " " p[4] }
+		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = p[2] " " p[3] " " p[4] " " p[5] }
 		while ((getline l < (W "/doubts")) > 0) {
 			# (The rest of a line may be long.)
-			n = substr(l, 1, index(l, "\t") - 1)
-			if (n != last) print "look " place[n]
-			last = n
+			split(substr(l, 1, 40), p, "\t")
+			if (p[2] != last) print "look " place[p[2]]
+			last = p[2]
 		}
 	}' | note ops
 	settled
@@ -1842,13 +1918,20 @@ enter_target() {
 	esac
 	if [ -e "$target" ] || [ -h "$target" ]; then
 		[ -d "$target" ] || die 1 "$target is not a folder; name a new one"
-		[ -z "$(ls -A "$target" 2>/dev/null)" ] || die 1 "$target is not empty; name a new folder"
+		contents=$(ls -A "$target" 2>/dev/null && echo .) || no_access "look into" "$target"
+		[ "$contents" = . ] || die 1 "$target is not empty; name a new folder"
 	else
 		mkdir -p -- "$target" || die 1 "cannot make the folder $target"
 		MADE=$target
 	fi
-	TOPDIR=$(cd -P -- "$target" 2>/dev/null && pwd -P) || die 1 "cannot enter the folder $target"
+	TOPDIR=$(real_path "$target") || die 1 "cannot enter the folder $target"
+	TOPDIR=${TOPDIR%??}
 	[ -z "$MADE" ] || MADE=$TOPDIR
+	case $TOPDIR/ in
+	"$REPO"/packs/* | "$REPO"/index/* | "$REPO"/snapshots/* | "$REPO"/tmp/*)
+		die 1 "$target is a folder of the repository itself; name another"
+		;;
+	esac
 	SCRATCH=recover-unfinished.$(number_of_run)
 	STAGE=$TOPDIR/$SCRATCH
 	(umask 077 && mkdir "$STAGE") || die 1 "cannot write to $target"
@@ -1925,7 +2008,7 @@ drop_what_is_lost() {
 
 refuse_what_is_lost() {
 	[ -s "$W/missing" ] && [ "$KEEP" = 0 ] || return 0
-	awk '$1 == "path" { print "lost: " substr($0, 6); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
+	awk "$AWKLIB"'$1 == "path" { print "lost: " shown(substr($0, 6)); if (++n == 20) { print "lost: ... and more"; exit } }' "$W/missing" >&2
 	die 4 "$(awk '$1 == "path" { n++ } END { print n + 0 }' "$W/missing") paths cannot be restored, because of what is damaged
 or missing above. Nothing was written. Look for another copy of it; or use
 --keep-going to restore everything else; or choose another snapshot"
@@ -2110,7 +2193,9 @@ finish_folders() {
 # Attributes that tar does not set.
 write_attributes() {
 	[ -s "$W/attributes.all" ] || return 0
-	if ! command -v setfattr >/dev/null; then
+	# (The one of busybox takes values as they stand, not as base64.)
+	attr=$(command -v setfattr) && case $(setfattr --help 2>&1) in *BusyBox*) attr='' ;; esac
+	if [ -z "$attr" ]; then
 		say "recover.sh: setfattr is not installed, so some extended attributes
 of these may not be restored:"
 		awk -F '\t' '{ print $1 }' "$W/attributes.all" | sort -u >&2
@@ -2169,7 +2254,7 @@ compare with \`sh recover.sh ls\`"
 		rc=1
 	fi
 	if [ -n "$missing" ]; then
-		printf '%s\n' "$missing" | sed 's/^/lost: /'
+		printf '%s\n' "$missing" | awk "$AWKLIB"'{ print "lost: " shown($0) }'
 	fi
 	if [ -n "$missing$lost_pages" ]; then
 		say "restored to $target, but not everything: see what is listed as lost"
@@ -2253,6 +2338,9 @@ list | ls | restore | check) ;;
 esac
 tools
 open_repository
+trap cleanup EXIT
+trap 'say "recover.sh: interrupted"; exit 130' INT
+trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
 case $command in
 list)
 	[ $# = 0 ] || misuse "list takes no arguments"
@@ -2281,6 +2369,8 @@ restore)
 	elif [ $# -gt 2 ] || { [ $# = 2 ] && is_id "$1"; }; then
 		no_snapshot "$1
 (should it be a folder, write ./$1)"
+	elif [ $# = 2 ]; then
+		TAKEN_FOR_TARGET=$1
 	fi
 	[ -n "${1-}" ] || misuse "restore wants a TARGET folder"
 	[ $# -le 2 ] || misuse "too many arguments"

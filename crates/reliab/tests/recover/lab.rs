@@ -19,13 +19,20 @@ pub enum Shell {
     Dash,
     /// busybox for everything but zstd.
     Busybox,
+    /// mksh, where `r` is an alias and `printf` no builtin, with the awk of the BSDs.
+    Mksh,
+    /// bash as sh, with gawk.
+    Bash,
 }
 
 pub const SHELLS: [Shell; 2] = [Shell::Dash, Shell::Busybox];
 
+/// These do the same, so not each test needs them.
+pub const OTHERS: [Shell; 2] = [Shell::Mksh, Shell::Bash];
+
 /// What the script may use, besides awk and a shell.
 pub const TOOLS: &str = "zstd tar sort sed dd head tail tr fold od find xargs sha256sum stat ls cat mkdir rmdir rm mv cp ln \
-                     chmod chown touch id wc mkfifo mknod setfattr";
+                     chmod chown touch id wc mkfifo mknod setfattr printf";
 
 impl Shell {
     pub fn command(self, place: &Path) -> Command {
@@ -38,17 +45,18 @@ impl Shell {
     pub fn install(self, place: &Path) {
         let bin = place.join(format!("bin-{self:?}"));
         fs::create_dir(&bin).unwrap();
-        match self {
-            Self::Dash => {
-                link(&bin, "dash", "sh");
-                link(&bin, "mawk", "awk");
-                TOOLS.split_whitespace().for_each(|tool| link(&bin, tool, tool));
-            }
+        let (shell, awk) = match self {
+            Self::Dash => ("dash", "mawk"),
+            Self::Mksh => ("mksh", "original-awk"),
+            Self::Bash => ("bash", "gawk"),
             Self::Busybox => {
                 succeed(Command::new("busybox").args(["--install", "-s"]).arg(&bin));
-                link(&bin, "zstd", "zstd");
+                return link(&bin, "zstd", "zstd");
             }
-        }
+        };
+        link(&bin, shell, "sh");
+        link(&bin, awk, "awk");
+        TOOLS.split_whitespace().for_each(|tool| link(&bin, tool, tool));
     }
 }
 
@@ -56,7 +64,8 @@ impl Shell {
 pub fn link(bin: &Path, tool: &str, name: &str) {
     let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
     let found = folders.iter().map(|folder| Path::new(folder).join(tool)).find(|path| path.exists());
-    symlink(found.unwrap(), bin.join(name)).unwrap();
+    let found = found.unwrap_or_else(|| panic!("this test needs {tool}: install it"));
+    symlink(found, bin.join(name)).unwrap();
 }
 
 pub fn succeed(command: &mut Command) {

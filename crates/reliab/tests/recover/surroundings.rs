@@ -1,0 +1,175 @@
+//! Other shells and awks, settings of whoever runs the script, odd targets, tools that fail.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+
+use super::lab::{Lab, OTHERS, Outcome, SHELLS, Shell, back_up, while_flipped};
+use reliab_testkit::tree::set_mode;
+
+#[test]
+fn other_shells_and_awks_do_the_same() {
+    let lab = Lab::new(0);
+    let blob = lab.needed("bundle");
+    let lost = lab.users_of(|other| other.id == blob.id);
+    for shell in OTHERS {
+        shell.install(lab.place());
+        lab.loses_nothing(shell, &[], "nothing is damaged");
+        while_flipped(blob, || lab.loses(shell, &[], &lost, "bundle"));
+        assert_eq!(lab.run(shell, &["list"]).stdout.lines().count(), 2);
+        assert_eq!(lab.run(shell, &["ls"]).stdout.lines().count(), lab.entries.len());
+        assert_eq!(lab.run(shell, &["check"]).code, Some(0));
+    }
+}
+
+#[test]
+fn settings_of_whoever_runs_it_change_nothing() {
+    let lab = Lab::new(0);
+    let settings = [
+        ("BLOCK_SIZE", "1K"),
+        ("LS_BLOCK_SIZE", "1M"),
+        ("BROKEN", "1"),
+        ("CDPATH", "/"),
+        ("IFS", "/"),
+        ("LANG", "tr_TR.UTF-8"),
+        ("LC_ALL", "C.UTF-8"),
+        ("POSIXLY_CORRECT", "1"),
+        ("TAR_OPTIONS", "--exclude=*"),
+        ("TMPDIR", "backups"),
+        ("TZ", "Asia/Kolkata"),
+        ("W", "/etc"),
+    ];
+    for shell in SHELLS {
+        let run = |args: &[&str]| {
+            let mut command = shell.command(lab.place());
+            Outcome::of(command.envs(settings).arg("backups/recover.sh").args(args))
+        };
+        let outcome = run(&["restore", "out"]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("damaged"), "{}", outcome.stderr);
+        lab.is_restored("out", &BTreeSet::new(), "settings");
+        assert_eq!(run(&["ls"]).stdout.lines().count(), lab.entries.len());
+    }
+}
+
+#[test]
+fn a_target_is_the_folder_of_that_name_and_none_of_the_repository() {
+    let lab = Lab::new(0);
+    for shell in SHELLS {
+        // Not the folder beside it, whose name has no line feed.
+        fs::create_dir(lab.place().join("out")).unwrap();
+        fs::write(lab.place().join("out/mine"), "mine").unwrap();
+        let outcome = lab.run(shell, &["restore", "out\n"]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert_eq!(fs::read_dir(lab.place().join("out")).unwrap().count(), 1);
+        lab.is_restored("out\n", &BTreeSet::new(), "a line feed");
+        fs::remove_dir_all(lab.place().join("out")).unwrap();
+        // One that holds nothing but such a name is not empty.
+        fs::create_dir_all(lab.place().join("out/\n")).unwrap();
+        let outcome = lab.run(shell, &["restore", "out"]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("is not empty"), "{}", outcome.stderr);
+        fs::remove_dir_all(lab.place().join("out")).unwrap();
+        for folder in ["backups/tmp/out", "backups/packs/out"] {
+            let outcome = lab.run(shell, &["restore", folder]);
+            assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("folder of the repository itself"), "{}", outcome.stderr);
+            assert!(!lab.place().join(folder).exists());
+        }
+    }
+}
+
+#[test]
+fn a_target_that_may_not_be_looked_into_is_not_taken_for_empty() {
+    let lab = Lab::new(0);
+    let nobody = 65_534;
+    let target = lab.place().join("out");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("data"), "mine").unwrap();
+    set_mode(&target, 0o300).unwrap();
+    for shell in SHELLS {
+        let mut command = shell.command(lab.place());
+        if fs::metadata(lab.place()).unwrap().uid() == 0 {
+            let owned = std::process::Command::new("chown")
+                .args(["-R", "65534:65534", "out", "backups"])
+                .current_dir(lab.place())
+                .status();
+            assert!(owned.unwrap().success());
+            set_mode(lab.place(), 0o755).unwrap();
+            command.uid(nobody).gid(nobody);
+        }
+        let outcome = Outcome::of(command.args(["backups/recover.sh", "restore", "out"]));
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("you may not look into"), "{}", outcome.stderr);
+        assert_eq!(fs::read(target.join("data")).unwrap(), b"mine");
+    }
+    set_mode(&target, 0o700).unwrap();
+}
+
+#[test]
+fn nothing_that_was_restored_is_taken_for_a_tool() {
+    let lab = Lab::new(0);
+    let tools = lab.place().join("data");
+    let ran = lab.place().join("ran-it");
+    for tool in ["awk", "cat", "chmod", "mv", "rm", "setfattr", "b3sum", "sha256sum"] {
+        fs::write(tools.join(tool), format!("#!/bin/sh\n: >{}\n", ran.display())).unwrap();
+        set_mode(&tools.join(tool), 0o755).unwrap();
+    }
+    back_up(lab.place());
+    for shell in SHELLS {
+        for (before, after) in [("data:.::", ""), ("", "::.:data")] {
+            let mut command = shell.command(lab.place());
+            let path = format!("{before}{}{after}", lab.place().join(format!("bin-{shell:?}")).display());
+            let outcome =
+                Outcome::of(command.env("PATH", path).args(["backups/recover.sh", "restore", "out"]));
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            assert!(!ran.exists(), "{before} {after}");
+            lab.is_restored("out", &BTreeSet::new(), "another PATH");
+        }
+    }
+}
+
+#[test]
+fn no_name_commands_a_terminal() {
+    let lab = Lab::new(0);
+    fs::write(lab.place().join("data/\u{9b}31m é\u{1b}"), "odd").unwrap();
+    back_up(lab.place());
+    for shell in SHELLS.into_iter().chain(OTHERS) {
+        if OTHERS.contains(&shell) {
+            shell.install(lab.place());
+        }
+        let outcome = lab.run(shell, &["ls"]);
+        assert!(outcome.stdout.contains("data/%C2%9B31m é%1B\n"), "{}", outcome.stdout);
+        assert!(!outcome.stdout.contains('\u{9b}'));
+        // Such a path is understood.
+        let outcome = lab.run(shell, &["ls", "latest", "data/%C2%9B31m é%1B"]);
+        assert_eq!(outcome.stdout, "data/%C2%9B31m é%1B\n", "{}", outcome.stderr);
+    }
+}
+
+/// Puts a script in the place of a tool of dash's folder; `REAL` in it is the tool.
+fn replace(lab: &Lab, tool: &str, script: &str) {
+    let path = lab.place().join("bin-Dash").join(tool);
+    let real = fs::canonicalize(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let script = script.replace("REAL", real.to_str().unwrap());
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    set_mode(&path, 0o755).unwrap();
+}
+
+#[test]
+fn a_tool_that_fails_on_the_way_is_never_called_success() {
+    let failing = [
+        ("sort", "REAL \"$@\" | REAL -r\nexit 2"),
+        // What is to be stamped anew is lost on the way: somebody killed it for want of memory.
+        ("awk", "case \"$*\" in */restamp) kill -9 $$ ;; esac\nexec REAL \"$@\""),
+    ];
+    for (tool, script) in failing {
+        let lab = Lab::new(0);
+        replace(&lab, tool, script);
+        let outcome = lab.run(Shell::Dash, &["restore", "out"]);
+        assert_eq!(outcome.code, Some(1), "{tool}: {}", outcome.stderr);
+        assert!(!outcome.stderr.contains("done:"), "{tool}: {}", outcome.stderr);
+    }
+}
