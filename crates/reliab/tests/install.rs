@@ -268,6 +268,22 @@ fn timers_are_started_changed_and_stopped() {
     assert_eq!(fs::read_dir(bench.path("home/.config/systemd/user")).unwrap().count(), 0);
 }
 
+/// Where systemd does not run, what it would have to be told is said, if there is anything.
+#[test]
+fn without_systemd_only_what_is_left_to_do_is_said() {
+    let bench = Bench::new();
+    fake(&bench, "systemctl", "echo offline; exit 1");
+    bench.write("reliab.toml", "[schedule.disk]\nevery = \"5m\"\n");
+    let said = |args: &[&str]| {
+        let output = with_fakes(&bench, args);
+        text(&output);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let installed = said(&["install", "--user"]);
+    assert!(installed.contains("systemctl --user enable --now reliab-disk.timer"), "{installed}");
+    assert_eq!(said(&["install", "--user", "--remove"]), "");
+}
+
 #[test]
 fn a_crontab_keeps_what_others_wrote() {
     let bench = Bench::new();

@@ -170,7 +170,7 @@ impl Args {
         plan::apply(folder, changes)?;
         let wanted = timers(changes, |action| action != Action::Remove);
         if !running {
-            if self.dir.is_none() && !changes.is_empty() {
+            if self.dir.is_none() && !wanted.is_empty() {
                 ui.warn("systemd does not run here: the timers start with it, once they are enabled");
                 ui.warn(format_args!("  {}", systemd.line(&with(&["enable", "--now"], &wanted))));
             }
