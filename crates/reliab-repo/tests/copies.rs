@@ -1,7 +1,5 @@
 //! Copies of one content cost `verify` no more than the content does.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

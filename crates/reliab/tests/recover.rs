@@ -17,7 +17,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{Blob, Lab, Outcome, SHELLS, Shell, succeed, while_damaged, while_flipped};
+use lab::{Blob, Lab, OTHERS, Outcome, SHELLS, Shell, succeed, while_damaged, while_flipped};
 use reliab_testkit::damage::Damage;
 use reliab_testkit::tree::set_mode;
 
@@ -289,7 +289,10 @@ fn damage_and_another_failure_are_both_told_and_damage_has_the_last_word() {
 #[test]
 fn a_run_that_is_stopped_leaves_nothing_under_its_name() {
     let lab = Lab::new(0);
-    for shell in SHELLS {
+    for shell in SHELLS.into_iter().chain(OTHERS) {
+        if OTHERS.contains(&shell) {
+            shell.install(lab.place());
+        }
         after_tar(&lab, shell, "[ ! -d data ] || kill -TERM 0");
         let mut command = shell.command(lab.place());
         let target = format!("out-{shell:?}");

@@ -303,6 +303,15 @@ cleanup() {
 	[ -z "$MADE" ] || rmdir "$MADE" 2>/dev/null
 }
 
+# interrupted CODE: (With a trap for EXIT, mksh would end with the code of that.)
+interrupted() {
+	trap - EXIT
+	trap '' INT TERM HUP
+	say "recover.sh: interrupted"
+	cleanup
+	exit "$1"
+}
+
 ############################################################################################ awk
 
 # Functions that the awk programs below share. They are POSIX awk: mawk, busybox awk and gawk run them. Paths stand in
@@ -1853,10 +1862,10 @@ BEGIN {
 	}
 }
 '
-# look PACK OFFSET LENGTH UNCOMPRESSED: a blob as lines. awk knows no NUL, and a line no line feed, so these become \001 and
+# look PACK OFFSET LENGTH: a blob as lines. awk knows no NUL, and a line no line feed, so these become \001 and
 # \002, and what had such bytes becomes \003. A \004 stands alone behind each blob.
 look() {
-	get "$1" "$2" "$3" | unz | head -c "$(($4 + 1))" | tr '\000\012\001\002\004' '\001\002\003\003\003' | fold -b -w 8192
+	get "$1" "$2" "$3" | unz | tr '\000\012\001\002\004' '\001\002\003\003\003' | fold -b -w 8192
 	printf '\n\004\n'
 }
 # Writes $W/pax, lines "RECORD LENGTH-OF-PAX-HEADER" of all records that fit the manifest.
@@ -1869,7 +1878,7 @@ inspect() {
 	[ -s "$W/doubts" ] || return 0
 	awk 'BEGIN {
 		W = ENVIRON["W"]
-		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = p[2] " " p[3] " " p[4] " " p[5] }
+		while ((getline l < (W "/found")) > 0) { split(l, p, " "); place[p[1]] = p[2] " " p[3] " " p[4] }
 		while ((getline l < (W "/doubts")) > 0) {
 			# (The rest of a line may be long.)
 			split(substr(l, 1, 40), p, "\t")
@@ -2339,8 +2348,8 @@ esac
 tools
 open_repository
 trap cleanup EXIT
-trap 'say "recover.sh: interrupted"; exit 130' INT
-trap 'say "recover.sh: interrupted"; exit 143' TERM HUP
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM HUP
 case $command in
 list)
 	[ $# = 0 ] || misuse "list takes no arguments"

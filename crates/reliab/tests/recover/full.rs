@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::lab::{Lab, Outcome, SHELLS, Shell, files_below, succeed, while_damaged, while_flipped};
+use super::lab::{Lab, Outcome, SHELLS, files_below, succeed, while_damaged, while_flipped};
 use reliab_testkit::damage::Damage;
 
 /// A file system in memory with little room, while the value lives.
@@ -64,29 +64,6 @@ fn a_target_without_room_is_told_and_nothing_short_gets_its_name() {
         }
     }
     assert!((4..40).contains(&done), "{done}");
-}
-
-#[test]
-fn where_sigpipe_is_ignored_want_of_room_is_no_damage() {
-    let lab = Lab::new(40 << 20);
-    assert_may_mount(&lab);
-    let restore = |shell: Shell, target: &str| {
-        let mut command = shell.command(lab.place());
-        command.args(["-c", "trap '' PIPE; exec sh \"$@\"", "sh", "backups/recover.sh", "restore", target]);
-        Outcome::of(&mut command)
-    };
-    for shell in SHELLS {
-        for kib in [9000, 20_000, 40_000] {
-            let tiny = Tiny::mount(lab.place(), kib).unwrap();
-            let outcome = restore(shell, "tiny");
-            assert_eq!(outcome.code, Some(1), "{kib} KiB, {shell:?}: {}", outcome.stderr);
-            assert!(!outcome.stderr.contains("zstd refuses"), "{kib} KiB, {shell:?}: {}", outcome.stderr);
-            drop(tiny);
-        }
-        let outcome = restore(shell, "out");
-        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-        fs::remove_dir_all(lab.place().join("out")).unwrap();
-    }
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn replace(lab: &Lab, tool: &str, script: &str) {
 #[test]
 fn a_tool_that_fails_on_the_way_is_never_called_success() {
     let failing = [
-        ("sort", "REAL \"$@\" | REAL -r\nexit 2"),
+        ("sort", "REAL \"$@\"\nexit 2"),
         // What is to be stamped anew is lost on the way: somebody killed it for want of memory.
         ("awk", "case \"$*\" in */restamp) kill -9 $$ ;; esac\nexec REAL \"$@\""),
     ];
@@ -171,5 +171,20 @@ fn a_tool_that_fails_on_the_way_is_never_called_success() {
         let outcome = lab.run(Shell::Dash, &["restore", "out"]);
         assert_eq!(outcome.code, Some(1), "{tool}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains("done:"), "{tool}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_tar_that_ends_early_is_no_damage_also_where_sigpipe_is_ignored() {
+    let lab = Lab::new(0);
+    replace(&lab, "tar", "case $1 in -x*) head -c 100000 >/dev/null; exit 2 ;; esac\nexec REAL \"$@\"");
+    for signal in ["", "trap '' PIPE; "] {
+        let mut command = Shell::Dash.command(lab.place());
+        let script = format!("{signal}exec sh \"$@\"");
+        let outcome =
+            Outcome::of(command.args(["-c", &script, "sh", "backups/recover.sh", "restore", "out"]));
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("zstd refuses"), "{}", outcome.stderr);
+        fs::remove_dir_all(lab.place().join("out")).unwrap();
     }
 }
