@@ -219,7 +219,10 @@ fn requests_carry_key_signature_and_credentials() {
     assert_eq!(hook.header("x-reliab-signature"), Some(expected.as_str()));
     assert_eq!(of("telegram").path, "/bot42:planted-telegram/sendMessage");
     assert_eq!(of("ntfy").header("authorization"), Some("Bearer planted-ntfy"));
-    assert_eq!(of("ntfy").header("x-sequence-id"), Some("web1_ntfy"));
+    assert_eq!(
+        of("ntfy").header("x-sequence-id"),
+        Some("5b39fe4f55a7f3e5e04e658447b3410942b9c4fecd0a884f4c7f2b939f0db968")
+    );
     assert_eq!(
         of("alertmanager").header("authorization"),
         Some("Basic cmVsaWFiOnBsYW50ZWQtYW0tcGFzc3dvcmQ=")

@@ -127,7 +127,7 @@ impl Overview {
                 jobs: jobs(&db, since)?,
                 checks: checks(&db, since, due)?,
                 incidents: incidents(&db)?,
-                outbox: outbox(&db, nanos(now - TimeDelta::days(7)))?,
+                outbox: outbox(&db, nanos(now), nanos(now - TimeDelta::days(7)))?,
                 heartbeats: heartbeats(&db, since)?,
                 measurements: measurements(&db, nanos(now - PASSED_OVER))?,
                 state: StateFile { path: state.path().to_owned(), bytes },
@@ -274,11 +274,13 @@ fn incidents(db: &Connection) -> rusqlite::Result<Vec<IncidentView>> {
     db.prepare(sql)?.query_map([], incident)?.collect()
 }
 
-fn outbox(db: &Connection, lately: i64) -> rusqlite::Result<Outbox> {
+/// What is owed; what a clock that was ahead dated into the future waits since it was first tried by a right one.
+fn outbox(db: &Connection, now: i64, lately: i64) -> rusqlite::Result<Outbox> {
+    let sql = "SELECT count(*), min(CASE WHEN owed <= ?1 THEN owed ELSE coalesce(
+            (SELECT min(at) FROM attempt WHERE notification = n.id AND at <= ?1), ?1) END)
+        FROM notification AS n WHERE state = 'owed'";
     let (owed, oldest): (i64, Option<i64>) =
-        db.query_row("SELECT count(*), min(owed) FROM notification WHERE state = 'owed'", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+        db.query_row(sql, [now], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let sql = "SELECT count(*) FROM notification WHERE state = 'refused' AND ended >= ?1";
     let refused: i64 = db.query_row(sql, [lately], |row| row.get(0))?;
     Ok(Outbox { owed: owed.unsigned_abs(), oldest: oldest.map(time), refused: refused.unsigned_abs() })
@@ -414,6 +416,20 @@ pub(crate) mod tests {
         assert_eq!((seen.outbox.owed, seen.waits_long()), (1, true));
         assert_eq!(seen.heartbeats[0].name, "nightly");
         assert_eq!(seen.measurements.len(), 4);
+    }
+
+    #[test]
+    fn a_message_from_the_future_waits_since_it_was_first_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
+        incident(&state, now + TimeDelta::days(30));
+        let read = || Overview::read(&state, &due(&Schedule::new(), now)).unwrap();
+        assert_eq!((read().outbox.owed, read().oldest_wait()), (1, Some(Duration::ZERO)));
+        let tried = nanos(now - TimeDelta::hours(2));
+        let sql = "INSERT INTO attempt (notification, at, outcome, detail) VALUES (1, ?1, 'passing', '')";
+        state.write(|db| db.execute(sql, [tried])).unwrap();
+        assert_eq!((read().oldest_wait(), read().waits_long()), (Some(Duration::from_secs(7200)), true));
     }
 
     #[test]

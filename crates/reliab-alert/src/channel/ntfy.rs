@@ -2,6 +2,7 @@
 
 use reliab_common::exit::Level;
 use reliab_common::secret::Secret;
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::Outgoing;
@@ -54,7 +55,43 @@ fn look(level: Level) -> (u8, &'static str) {
     }
 }
 
+/// The key where ntfy allows it, else the SHA-256 of all of it: two keys must never share an id, as the later message
+/// would take the place of another one.
 fn sequence(key: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    key.chars().map(safe).take(SEQUENCE).collect()
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !key.is_empty() && key.len() <= SEQUENCE && key.bytes().all(allowed) {
+        return key.to_owned();
+    }
+    let hash = digest(&SHA256, key.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn different_keys_have_different_ids_that_ntfy_allows() {
+        let host = "a-host-with-a-very-long-name.in-some-department.of-a-company.example.org";
+        let keys = [
+            format!("{host}:7:opened"),
+            format!("{host}:8:opened"),
+            "web1:7".into(),
+            "web1/7".into(),
+            "web1_7".into(),
+            String::new(),
+            "w".repeat(64),
+            "w".repeat(65),
+        ];
+        let ids: BTreeSet<String> = keys.iter().map(|key| sequence(key)).collect();
+        assert_eq!(ids.len(), keys.len(), "{ids:?}");
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        assert!(
+            ids.iter().all(|id| (1..=SEQUENCE).contains(&id.len()) && id.chars().all(allowed)),
+            "{ids:?}"
+        );
+        assert!(ids.contains("web1_7") && ids.contains(&"w".repeat(64)));
+    }
 }
