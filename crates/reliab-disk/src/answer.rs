@@ -59,6 +59,8 @@ pub(crate) enum Answer {
         /// Since when.
         since: DateTime<Utc>,
     },
+    /// That process has ended, and this one begins.
+    Freed,
     /// Room on a file system.
     Mount(Space),
     /// The nearest folder to a path that exists, without links, and the room there.
@@ -149,7 +151,12 @@ fn wait_for_lock(what: Measure, path: &Path, session: &Session, ui: &mut Ui) -> 
     let mut told = false;
     loop {
         match JobLock::acquire(&dir, &name, &session.clock) {
-            Ok(lock) => return Some(lock),
+            Ok(lock) => {
+                if told {
+                    tell(&Answer::Freed, ui);
+                }
+                return Some(lock);
+            }
             Err(LockError::Io { .. }) => return None,
             Err(LockError::Held { pid, since, .. }) if !told => {
                 tell(&Answer::Held { pid, since }, ui);

@@ -74,13 +74,20 @@ fn reply(question: &Question, ended: Ended) -> Result<Answer, NoAnswer> {
         Ended::Done { out, err, .. } => match answers(&out).pop() {
             Some(Answer::Failed { reason, denied: true }) => Err(NoAnswer::Unknown(reason)),
             Some(Answer::Failed { reason, denied: false }) => Err(NoAnswer::Failed(reason)),
-            Some(Answer::Held { .. }) | None => Err(NoAnswer::Unknown(format!(
+            Some(Answer::Held { .. } | Answer::Freed) | None => Err(NoAnswer::Unknown(format!(
                 "the process that measures it said nothing of use: {}",
                 String::from_utf8_lossy(&err).lines().next_back().unwrap_or("no error")
             ))),
             Some(answer) => Ok(answer),
         },
-        Ended::Late { out, stuck } => Err(NoAnswer::Silent(silence(question, answers(&out).pop(), stuck))),
+        Ended::Late { out, stuck } => Err(match answers(&out).pop() {
+            // The other one ended, so it is not dead; a large directory takes most of a deadline.
+            Some(Answer::Freed) => NoAnswer::Unknown(
+                "another run measured it, and too little of the deadline was left: run them further apart"
+                    .to_owned(),
+            ),
+            last => NoAnswer::Silent(silence(question, last, stuck)),
+        }),
         Ended::NotStarted(error) => {
             Err(NoAnswer::Unknown(format!("cannot start the process that measures it: {}", plain(&error))))
         }
@@ -135,6 +142,17 @@ mod tests {
         assert_eq!(reply(&question(), done(&failed(false), "")), Err(NoAnswer::Failed("so".into())));
         let nothing = reply(&question(), done("", "error: odd\n")).unwrap_err();
         assert!(nothing.text().ends_with("error: odd"), "{nothing:?}");
+    }
+
+    #[test]
+    fn one_that_had_to_wait_for_another_run_says_nothing_of_the_file_system() {
+        let since = Utc::now();
+        let lines = [Answer::Held { pid: Some(7), since }, Answer::Freed];
+        let out = lines.map(|line| serde_json::to_string(&line).unwrap() + "\n").concat();
+        let late = reply(&question(), Ended::Late { out: out.clone().into(), stuck: None });
+        assert!(matches!(&late, Err(NoAnswer::Unknown(why)) if why.starts_with("another run")), "{late:?}");
+        let whole = out + "{\"directory\":{\"bytes\":7,\"unread\":0}}\n";
+        assert_eq!(reply(&question(), done(&whole, "")), Ok(Answer::Directory { bytes: 7, unread: 0 }));
     }
 
     #[test]

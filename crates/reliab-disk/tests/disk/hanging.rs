@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -151,6 +152,20 @@ fn processes_that_cannot_be_killed_do_not_pile_up() {
         let (code, out) = disk(bench, &[&point]);
         assert!(code == 2 && !out.contains("not answering"), "{out}");
     });
+}
+
+#[test]
+fn two_runs_at_the_same_time_measure_one_after_the_other() {
+    let bench = Bench::new();
+    bench.folder("many");
+    bench.configure("[disk]\nexclude = [\"/*\"]\n[[disk.directory]]\npath = \"many\"\ndeadline = \"60s\"\n");
+    let runs: Vec<_> =
+        (0..6).map(|_| bench.command(&["--json"]).stdout(Stdio::piped()).spawn().unwrap()).collect();
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["sizes"][0]["level"], "ok", "{document}");
+    }
 }
 
 /// Ends the connection of a FUSE mount, by which all who wait for it get an error.
