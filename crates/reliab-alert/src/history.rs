@@ -39,8 +39,6 @@ pub struct Sum {
 }
 
 /// The facts with numbers above `after`, at most `most`, in the order they were stored.
-///
-/// How a run of a check went is left out where it found something out: what it found stands beside it.
 pub fn facts(state: &State, after: i64, most: u32) -> Result<Vec<Fact>, StateError> {
     let sql = "SELECT c.id, c.source, c.target, c.at, c.level, c.summary,
                       coalesce(r.tool = c.source AND r.job = c.target, 0)
@@ -61,15 +59,15 @@ fn fact(row: &Row<'_>) -> rusqlite::Result<Fact> {
 }
 
 impl Fact {
-    /// The fact as rules see it: a check that failed itself is a job that failed, one that ended as a check is not told
-    /// beside what it found, and evaluations are nobody's subject.
+    /// The fact as rules see it: a check that failed itself is a job that failed, one that ended as a check is a job that
+    /// went well, whatever it found, and evaluations are nobody's subject.
     pub fn seen(mut self) -> Option<Self> {
         if self.source.split('-').next() == Some("alert") {
             return None;
         }
         if self.job {
             match self.summary.split(':').next().unwrap_or_default() {
-                "ok" | "warning" | "critical" => return None,
+                "ok" | "warning" | "critical" => self.level = Level::Ok,
                 "unknown" if self.summary == "unknown" => return None,
                 "unknown" => self.level = Level::Critical,
                 _ => {}
@@ -78,9 +76,14 @@ impl Fact {
         Some(self)
     }
 
+    /// Whether it says how a run of a check went.
+    pub fn is_run_of_check(&self) -> bool {
+        self.job && CHECKS.contains(&self.source.as_str())
+    }
+
     /// What an incident about it is about: a check that failed as a job is not what it looks at.
     pub fn subject(&self) -> String {
-        if self.job && CHECKS.contains(&self.source.as_str()) {
+        if self.is_run_of_check() {
             return format!("job {} {}", self.source, self.target);
         }
         format!("{} {}", self.source, self.target)
@@ -99,9 +102,10 @@ pub fn latest(state: &State, until: i64, since: DateTime<Utc>) -> Result<Vec<Fac
     Ok(all.into_iter().filter_map(Fact::seen).collect())
 }
 
-/// The number of the last fact before `from`; 0 without one.
+/// The number before that of the first fact from `from` on: what is stored later is looked at, whenever it happened.
 pub fn last_before(state: &State, from: DateTime<Utc>) -> Result<i64, StateError> {
-    let sql = "SELECT coalesce(max(id), 0) FROM check_result WHERE at < ?1";
+    let sql = "SELECT coalesce((SELECT min(id) FROM check_result WHERE at >= ?1) - 1,
+                               (SELECT max(id) FROM check_result), 0)";
     state.with(|db| db.query_row(sql, [nanos(from)], |row| row.get(0)))
 }
 

@@ -102,6 +102,18 @@ pub struct Memory {
     pub done: bool,
     /// When the incident that explained it was over.
     pub freed: Option<DateTime<Utc>>,
+    /// When it first waited for a pending incident that may explain it.
+    #[serde(default)]
+    pub awaits: Option<DateTime<Utc>>,
+    /// That pending incident.
+    #[serde(default)]
+    pub awaited: Option<i64>,
+    /// When it began, as it was first known: messages are known by it, so it stays also where a clock was wrong.
+    #[serde(default)]
+    pub first: Option<DateTime<Utc>>,
+    /// That it flaps was told.
+    #[serde(default)]
+    pub flapping_told: bool,
     /// Since when the condition would hold again, were that confirmed.
     #[serde(default)]
     pub back: Option<DateTime<Utc>>,
@@ -120,10 +132,21 @@ pub struct Memory {
     /// What is said in place of `resolved` where it did not get well.
     #[serde(default)]
     pub ended: Option<String>,
+    /// Its times before the clock went far back, until it is known which time is right.
+    #[serde(default)]
+    pub kept: Option<Times>,
     /// Numbers of facts that it stands on.
     pub facts: Vec<i64>,
     /// What became of it, for people.
     pub log: Vec<Note>,
+}
+
+/// The times of an incident, as they stood at a moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    fixed: [DateTime<Utc>; 3],
+    perhaps: [Option<DateTime<Utc>>; 9],
+    holds: bool,
 }
 
 /// A note on an incident's life.
@@ -154,12 +177,17 @@ impl Incident {
             escalated: false,
             done: false,
             freed: None,
+            awaits: None,
+            awaited: None,
+            first: Some(at),
+            flapping_told: false,
             back: None,
             lower: None,
             ready: None,
             waits: None,
             heard: 0,
             ended: None,
+            kept: None,
             facts: Vec::new(),
             log: Vec::new(),
         };
@@ -186,22 +214,58 @@ impl Incident {
 
     /// Nothing of it happened after `now`: a clock that was ahead is not believed.
     pub fn not_after(&mut self, now: DateTime<Utc>) {
-        let memory = &mut self.memory;
-        for at in [&mut self.began, &mut memory.since, &mut memory.seen] {
-            *at = (*at).min(now);
+        self.memory.first.get_or_insert(self.began);
+        self.fixed().into_iter().for_each(|at| *at = (*at).min(now));
+        self.perhaps().into_iter().for_each(|at| *at = at.map(|at| at.min(now)));
+    }
+
+    /// Keeps its times, as the clock may be wrong from now on.
+    pub fn keep_times(&mut self) {
+        let fixed = self.fixed().map(|at| *at);
+        let perhaps = self.perhaps().map(|at| *at);
+        self.memory.kept = Some(Times { fixed, perhaps, holds: self.memory.holds });
+    }
+
+    /// Takes back its times from before a clock was behind, which was so from `behind` on and after `last`; what changed
+    /// since then, and all of what is `new` since then, happened after `last`.
+    pub fn restore_times(&mut self, behind: DateTime<Utc>, last: DateTime<Utc>, new: bool) {
+        let kept = self.memory.kept.take();
+        if kept.is_none() && !new {
+            return;
         }
-        for at in [
+        let is_kept = |at: DateTime<Utc>, kept: DateTime<Utc>| at <= kept.min(behind);
+        let right = |at: DateTime<Utc>, kept: Option<DateTime<Utc>>| {
+            kept.filter(|&kept| is_kept(at, kept)).unwrap_or(at.max(last))
+        };
+        for (place, at) in self.fixed().into_iter().enumerate() {
+            *at = right(*at, kept.as_ref().map(|kept| kept.fixed[place]));
+        }
+        for (place, at) in self.perhaps().into_iter().enumerate() {
+            let kept = kept.as_ref().and_then(|kept| kept.perhaps[place]);
+            *at = at.map(|at| right(at, kept));
+        }
+        if kept.is_some_and(|kept| kept.holds != self.memory.holds) {
+            self.memory.since = last;
+        }
+    }
+
+    fn fixed(&mut self) -> [&mut DateTime<Utc>; 3] {
+        [&mut self.began, &mut self.memory.since, &mut self.memory.seen]
+    }
+
+    fn perhaps(&mut self) -> [&mut Option<DateTime<Utc>>; 9] {
+        let memory = &mut self.memory;
+        [
             &mut self.opened,
             &mut self.closed,
             &mut memory.told,
             &mut memory.told_last,
             &mut memory.freed,
+            &mut memory.awaits,
             &mut memory.back,
             &mut memory.lower,
             &mut memory.ready,
-        ] {
-            *at = at.map(|at| at.min(now));
-        }
+        ]
     }
 
     /// Notes what became of it, unless that is what was noted last; of many notes those in the middle go.
@@ -236,6 +300,7 @@ impl Incident {
             level: if over { self.memory.worst } else { self.level },
             summary: self.summary.clone(),
             began: self.began,
+            first: self.memory.first.filter(|&first| first != self.began),
             opened: self.opened,
             closed: self.closed,
         }

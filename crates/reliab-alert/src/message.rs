@@ -93,6 +93,9 @@ pub struct IncidentLine {
     pub summary: String,
     /// The first fact that fits the rule.
     pub began: DateTime<Utc>,
+    /// When it began as it was first told, where a wrong clock changed that since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<DateTime<Utc>>,
     /// When it was confirmed.
     pub opened: Option<DateTime<Utc>>,
     /// When it was over.
@@ -164,6 +167,11 @@ impl Message {
 }
 
 impl IncidentLine {
+    /// The time by which others know it, in seconds: the same in all its messages.
+    pub fn key_time(&self) -> i64 {
+        self.first.unwrap_or(self.began).timestamp()
+    }
+
     fn title(&self, kind: Kind, now: DateTime<Utc>, note: &str) -> String {
         let what = format!("{} {}: {}", shout(self.level), self.subject, self.summary);
         let lasted = span(self.closed.unwrap_or(now) - self.began);
@@ -252,6 +260,7 @@ mod tests {
             level: Level::Critical,
             summary: "connection refused".into(),
             began: at("2026-11-22T12:00:00Z"),
+            first: None,
             opened: Some(at("2026-11-22T12:01:00Z")),
             closed: None,
         }

@@ -82,16 +82,22 @@ pub fn simulate(
     Ok(Simulated { incidents, messages })
 }
 
-/// The facts from `since` to `until`, in the order of their numbers; none comes before one that was stored earlier.
+/// The facts from `since` to `until`, in the order of their numbers; none comes before one that was stored earlier, and
+/// what a clock that was ahead dated after `until` comes right after that.
 fn facts(state: &State, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<Fact>, StateError> {
     let first = history::last_before(state, since)?;
     let mut facts = history::facts(state, first, u32::MAX)?;
+    let is_within = |fact: &Fact| since <= fact.at && fact.at <= until;
+    let Some(last) = facts.iter().rposition(is_within) else { return Ok(Vec::new()) };
+    facts.truncate(last + 1);
+    let within = facts.iter().position(is_within).unwrap_or(last);
+    let before = facts[..within].iter().rposition(|fact| fact.at < since).map_or(0, |at| at + 1);
+    facts.drain(..before);
     let mut latest = since;
     for fact in &mut facts {
-        latest = latest.max(fact.at);
+        latest = if fact.at > until { latest } else { latest.max(fact.at) };
         fact.at = latest;
     }
-    facts.retain(|fact| fact.at <= until);
     Ok(facts)
 }
 

@@ -276,7 +276,7 @@ fn a_rule_that_cannot_be_read_is_shown_with_its_place() {
     assert_eq!(bench.run(&["check"]), (3, String::new(), expected.to_owned()));
     let (code, _, err) = bench.run(&[]);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("CRITICAL configuration: rule `api`, at character 11"), "{err}");
+    assert!(err.contains("CRITICAL configuration api: rule `api`, at character 11"), "{err}");
     bench.configure("[[rule]]\nwhen = \"disk * is warning\"\nchannel = [\"ops\"]\n");
     let (code, _, err) = bench.run(&[]);
     assert_eq!(code, 2);

@@ -543,12 +543,12 @@ fn a_mistake_in_one_rule_is_told_and_the_others_are_evaluated() {
     let found = history.evaluate_minutes(2, 5);
     let what = "rule `a`, at character 9: expected `is` or `older than`, found `critical`: see `reliab config check`";
     // The one that cannot be read is neither over nor no longer watched.
-    let expected = [told(2, "CRITICAL 2 incidents opened: configuration, probe b")];
+    let expected = [told(2, "CRITICAL 2 incidents opened: configuration a, probe b")];
     assert_eq!(found, expected);
     assert_eq!(history.messages().pop().unwrap().1.incidents[0].summary, what);
     broken.rule[0].when = "probe a is critical".into();
     history.rules = reliab_alert::rule::Rules::read(&broken);
-    assert_eq!(history.evaluate_minutes(6, 9), [told(7, "resolved: configuration after 4 min 00 s")]);
+    assert_eq!(history.evaluate_minutes(6, 9), [told(7, "resolved: configuration a after 4 min 00 s")]);
 }
 
 #[test]

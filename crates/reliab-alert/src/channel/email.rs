@@ -146,7 +146,7 @@ impl Email {
             .header(ContentType::TEXT_PLAIN);
         // Mails about one incident are shown together.
         let builder = match message.incidents.as_slice() {
-            [one] => builder.references(format!("<incident-{}-{}@{host}>", one.id, one.began.timestamp())),
+            [one] => builder.references(format!("<incident-{}-{}@{host}>", one.id, one.key_time())),
             _ => builder,
         };
         let body = out.lines().join("\r\n") + "\r\n";

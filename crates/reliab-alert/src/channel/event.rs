@@ -65,7 +65,7 @@ impl Event {
         let single = Outgoing { message: &message, ..*out };
         Self {
             // With the time, as numbers begin anew with a new state file.
-            key: format!("reliab-{}-{}-{}", message.host, one.id, one.began.timestamp()),
+            key: format!("reliab-{}-{}-{}", message.host, one.id, one.key_time()),
             action,
             title: message.title(),
             lines: single.lines(),

@@ -106,6 +106,7 @@ fn message(trouble: &str, now: DateTime<Utc>) -> Message {
         level: Level::Critical,
         summary: trouble.to_owned(),
         began: now,
+        first: None,
         opened: Some(now),
         closed: None,
     };

@@ -56,7 +56,26 @@ pub(super) fn look(state: &State, slo: &Slo, now: DateTime<Utc>) -> Result<Findi
             return Ok(Finding::Bad(pair.level, summary(slo, pair, long)));
         }
     }
-    slow(slo, over)
+    let found = slow(slo, over)?;
+    // Where values stay away that used to come nobody knows that it got well.
+    let figure = if source == "service" { "requests" } else { "up" };
+    let values = |window| Ok(history::sum(state, (source, &slo.service, figure), window, now)?.count);
+    if found == Finding::Good && is_cut_off(values)? { Ok(Finding::Nothing) } else { Ok(found) }
+}
+
+/// Whether a short window has no values though at the rhythm of its long one it should have some.
+fn is_cut_off(values: impl Fn(TimeDelta) -> Result<u32, StateError>) -> Result<bool, StateError> {
+    for pair in &PAIRS {
+        if values(pair.short)? > 0 {
+            return Ok(false);
+        }
+        let expected =
+            f64::from(values(pair.long)?) * pair.short.as_seconds_f64() / pair.long.as_seconds_f64();
+        if expected >= 1.0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Pair {

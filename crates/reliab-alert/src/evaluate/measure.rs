@@ -1,5 +1,7 @@
 //! Conditions that time decides: ages, silence of heartbeats, figures and budgets, as of any moment.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use reliab_common::exit::Level;
 use reliab_common::state::{State, StateError};
@@ -37,7 +39,7 @@ impl Moment<'_> {
             Condition::Older { source, .. } if source == OUTBOX => self.outbox(rule).map(|found| vec![found]),
             Condition::Older { source, target, limit } => self.older(rule, source, target.as_ref(), *limit),
             Condition::Missing { name, limit } => self.missing(rule, name, *limit),
-            Condition::Configuration => Ok(vec![("configuration".to_owned(), self.configuration(rule))]),
+            Condition::Configuration => Ok(self.configuration(rule)),
             Condition::Figure(figure) => self.figure(rule, figure, held),
             Condition::Burn { slo } => self
                 .rules
@@ -49,15 +51,21 @@ impl Moment<'_> {
         }
     }
 
-    /// The first problem in one line, and how many there are.
-    fn configuration(&self, rule: &Rule) -> Finding {
-        let Some(first) = self.rules.problems.first() else { return Finding::Good };
-        let text = first.text.lines().next().unwrap_or_default();
-        let more = match self.rules.problems.len() - 1 {
-            0 => String::new(),
-            more => format!("; and {more} more"),
+    /// Of each rule with problems the first one in one line, and how many there are.
+    fn configuration(&self, rule: &Rule) -> Vec<Found> {
+        let mut problems: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for problem in &self.rules.problems {
+            let line = problem.text.lines().next().unwrap_or_default();
+            problems.entry(problem.subject()).or_default().push(line);
+        }
+        let bad = |lines: &[&str]| {
+            let more = match lines.len() - 1 {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            Finding::Bad(level(rule), format!("{}{more}: see `reliab config check`", lines[0]))
         };
-        Finding::Bad(level(rule), format!("{text}{more}: see `reliab config check`"))
+        problems.into_iter().map(|(subject, lines)| (subject, bad(&lines))).collect()
     }
 
     fn outbox(&self, rule: &Rule) -> Result<Found, StateError> {

@@ -6,6 +6,7 @@
 
 mod burn;
 mod cause;
+mod clock;
 mod life;
 mod measure;
 mod notify;
@@ -20,10 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::history::{self, Fact};
 use crate::incident::{Incident, Life};
 use crate::message::{Kind, Message, UNWATCHED};
-use crate::rule::condition::{Condition, JOB};
+use crate::rule::condition::Condition;
 use crate::rule::{Rule, Rules};
 use crate::silence::Quiet;
-use measure::Moment;
+pub use clock::Step;
+use measure::{Found, Moment};
 
 /// The time between two looks at what time decides.
 const TICK: TimeDelta = TimeDelta::minutes(1);
@@ -81,6 +83,12 @@ pub struct Memory {
     pub lived: i64,
     /// Since when each rule is evaluated.
     pub rules: BTreeMap<String, DateTime<Utc>>,
+    /// The number of the last fact that each rule saw that cannot be read since.
+    #[serde(default)]
+    pub unread: BTreeMap<String, i64>,
+    /// What stood before the clock went far back, until it is known which time is right.
+    #[serde(default)]
+    pub step: Option<Step>,
     /// When a message was last made, by channel and kind.
     pub sent: BTreeMap<String, BTreeMap<String, DateTime<Utc>>>,
 }
@@ -137,6 +145,19 @@ impl World {
         all.iter().rev().map(|&at| &self.incidents[at]).find(|incident| incident.opened.is_some())
     }
 
+    /// What is good as it is not found any more: the subjects of pending or open incidents of a rule that are not in
+    /// `found`.
+    fn not_found(&self, rule: &str, found: &[Found]) -> Vec<Found> {
+        let subjects = self.index.get(rule).into_iter().flat_map(HashMap::keys);
+        let gone = |subject: &&String| {
+            self.active(rule, subject).is_some() && !found.iter().any(|(known, _)| known == *subject)
+        };
+        let mut good: Vec<Found> =
+            subjects.filter(gone).map(|subject| (subject.clone(), Finding::Good)).collect();
+        good.sort_by(|one, other| one.0.cmp(&other.0));
+        good
+    }
+
     /// Adds an incident, which is now the newest of its rule about its subject.
     fn push(&mut self, incident: Incident) -> usize {
         let at = self.incidents.len();
@@ -184,6 +205,7 @@ impl World {
 /// Moves the world on to `input.now`, and tells what is owed for it.
 pub fn evaluate(world: &mut World, input: &Input<'_>) -> Result<Vec<Notification>, StateError> {
     let first = world.memory.evaluated.is_none();
+    clock::follow(world, input.now);
     let new = prepare(world, input);
     if !first {
         catch_up(world, input, &new)?;
@@ -208,41 +230,60 @@ pub fn evaluate(world: &mut World, input: &Input<'_>) -> Result<Vec<Notification
     Ok(owed)
 }
 
-/// Fits what is remembered to the rules and the clock of today; the names of rules that are new.
-fn prepare(world: &mut World, input: &Input<'_>) -> Vec<String> {
+/// Fits what is remembered to the rules and the clock of today; the rules that are new or can be read again, each with the
+/// number of the last fact that it saw.
+fn prepare(world: &mut World, input: &Input<'_>) -> BTreeMap<String, i64> {
     let now = input.now;
     let memory = &mut world.memory;
     if memory.tick.is_none_or(|tick| tick > now + BACK) {
         memory.tick = Some(minute(now) - TICK);
     }
     memory.rules.retain(|name, _| input.rules.knows(name));
-    let mut new = Vec::new();
+    let mut new = BTreeMap::new();
     for rule in &input.rules.rules {
+        let unread = memory.unread.remove(&rule.name);
         if !memory.rules.contains_key(&rule.name) {
-            new.push(rule.name.clone());
+            new.insert(rule.name.clone(), 0);
+        } else if let Some(fact) = unread {
+            new.insert(rule.name.clone(), fact);
         }
         let since = memory.rules.entry(rule.name.clone()).or_insert(now);
         *since = (*since).min(now);
     }
+    memory.unread.retain(|name, _| input.rules.knows(name));
+    for name in input.rules.unreadable() {
+        memory.unread.entry(name.to_owned()).or_insert(memory.fact);
+    }
     memory.sent.values_mut().flat_map(BTreeMap::values_mut).for_each(|at| *at = (*at).min(now));
     for incident in &mut world.incidents {
         incident.not_after(now);
-        if incident.is_active() && !input.rules.knows(&incident.rule) {
-            life::end(incident, now, UNWATCHED, "its rule is gone");
+        if !incident.is_active() {
+            continue;
+        }
+        match input.rules.named(&incident.rule) {
+            Some(rule) if !input.rules.may_be_about(rule, &incident.subject) => {
+                life::end(incident, now, UNWATCHED, "its rule is about something else now");
+            }
+            None if !input.rules.knows(&incident.rule) => {
+                life::end(incident, now, UNWATCHED, "its rule is gone");
+            }
+            _ => {}
         }
     }
     world.drop_unconfirmed();
     new
 }
 
-/// Shows rules that are new what was found last: a rule with another name finds what the old one had found.
-fn catch_up(world: &mut World, input: &Input<'_>, new: &[String]) -> Result<(), StateError> {
+/// Shows rules what was found last that they did not see: a rule with another name finds what the old one had found, and one
+/// that could not be read what was found meanwhile.
+fn catch_up(world: &mut World, input: &Input<'_>, new: &BTreeMap<String, i64>) -> Result<(), StateError> {
     if new.is_empty() {
         return Ok(());
     }
     let latest = history::latest(input.state, world.memory.fact, input.now - STALE)?;
-    for rule in input.rules.rules.iter().filter(|rule| new.contains(&rule.name)) {
-        latest.iter().for_each(|fact| show(world, input, rule, fact));
+    for rule in &input.rules.rules {
+        let Some(&seen) = new.get(&rule.name) else { continue };
+        latest.iter().filter(|fact| fact.id > seen).for_each(|fact| show(world, input, rule, fact));
     }
     Ok(())
 }
@@ -278,10 +319,13 @@ fn ticks(
 fn look(world: &mut World, input: &Input<'_>, rule: &Rule, now: DateTime<Utc>) -> Result<(), StateError> {
     let known_since = world.memory.rules.get(&rule.name).copied().unwrap_or(now);
     let moment = Moment { state: input.state, rules: input.rules, now, known: input.known, known_since };
-    let found = moment.look(rule, &|subject| {
+    let mut found = moment.look(rule, &|subject| {
         let active = world.active(&rule.name, subject).map(|at| &world.incidents[at]);
         active.is_some_and(|incident| incident.life == Life::Open && incident.memory.holds)
     })?;
+    if rule.when == Condition::Configuration {
+        found.extend(world.not_found(&rule.name, &found));
+    }
     for (subject, finding) in found {
         life::observe(world, input.rules, rule, &subject, now, finding, None);
     }
@@ -296,13 +340,8 @@ fn see(world: &mut World, input: &Input<'_>, fact: &Fact) {
 
 /// Lets a rule see a fact.
 fn show(world: &mut World, input: &Input<'_>, rule: &Rule, fact: &Fact) {
-    let Condition::State { source, target, is, .. } = &rule.when else { return };
-    let concerns = match source.as_str() {
-        JOB => fact.job && target.matches(&fact.source),
-        "*" => target.matches(&fact.target),
-        source => source == fact.source && target.matches(&fact.target),
-    };
-    if !concerns {
+    let Condition::State { is, .. } = &rule.when else { return };
+    if !input.rules.is_about(rule, fact) {
         return;
     }
     let finding = if is.fits(fact.level) {

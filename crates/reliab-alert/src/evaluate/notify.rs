@@ -59,7 +59,10 @@ fn open(incident: &mut Incident, input: &Input<'_>) -> Option<(Kind, Vec<String>
         _ => rule.channels.clone(),
     };
     if kind != Kind::Escalated {
-        let more = incident.memory.told_on.iter().filter(|&channel| !rule.channels.contains(channel));
+        let more =
+            incident.memory.told_on.iter().filter(|&channel| {
+                !rule.channels.contains(channel) && input.rules.channels.contains(channel)
+            });
         channels.extend(more.cloned().collect::<Vec<_>>());
     }
     Some((kind, channels))
@@ -70,7 +73,7 @@ fn open_kind(incident: &Incident, rule: &Rule, now: DateTime<Utc>) -> Option<Kin
     let (Some(told), Some(told_last)) = (memory.told, memory.told_last) else {
         return Some(if memory.flapping { Kind::Flapping } else { Kind::Opened });
     };
-    let digest = memory.flapping && !memory.log.iter().any(|note| note.what == FLAPPING_TOLD);
+    let digest = memory.flapping && !memory.flapping_told;
     let worse =
         incident.level != memory.told_level && incident.level.worst(memory.told_level) == incident.level;
     let acknowledged = incident.acknowledged.is_some();
@@ -79,7 +82,8 @@ fn open_kind(incident: &Incident, rule: &Rule, now: DateTime<Utc>) -> Option<Kin
         Some(Kind::Flapping)
     } else if worse && (!memory.flapping || incident.level == Level::Critical) {
         Some(Kind::Opened)
-    } else if acknowledged {
+    } else if acknowledged || !memory.holds {
+        // Nobody is told that it still is what it is no more.
         None
     } else if !memory.escalated && !rule.escalate_to.is_empty() && due(rule.escalate_after) {
         Some(Kind::Escalated)
@@ -94,6 +98,10 @@ fn open_kind(incident: &Incident, rule: &Rule, now: DateTime<Utc>) -> Option<Kin
 fn held_back(incident: &Incident, input: &Input<'_>) -> Option<String> {
     if let Some(cause) = incident.cause {
         return Some(format!("incident {cause} explains it"));
+    }
+    let waits = incident.memory.awaits.is_some_and(|since| input.now - since < GRACE);
+    if let Some(cause) = incident.memory.awaited.filter(|_| waits) {
+        return Some(format!("incident {cause} explains it, if that is confirmed"));
     }
     if incident.memory.freed.is_some_and(|freed| input.now - freed < GRACE) {
         return Some("its cause was over only now".to_owned());
@@ -147,13 +155,12 @@ fn waits_until(world: &mut World, input: &Input<'_>, telling: &Telling) -> Optio
     (until > input.now).then_some(until)
 }
 
-const FLAPPING_TOLD: &str = "told: flapping";
-
 /// The incident remembers what was told of it.
 fn told(incident: &mut Incident, telling: &Telling, now: DateTime<Utc>) {
     let memory = &mut incident.memory;
     memory.done = telling.kind.is_resolved();
     memory.escalated |= telling.kind == Kind::Escalated;
+    memory.flapping_told |= telling.kind == Kind::Flapping;
     memory.told.get_or_insert(now);
     memory.told_last = Some(now);
     memory.freed = None;
@@ -166,7 +173,7 @@ fn told(incident: &mut Incident, telling: &Telling, now: DateTime<Utc>) {
     memory.told_on.extend(new);
     let on = telling.channels.join(", ");
     let what = match telling.kind {
-        Kind::Flapping => FLAPPING_TOLD.to_owned(),
+        Kind::Flapping => "told: flapping".to_owned(),
         Kind::Reminder => format!("reminder {} on {on}", clock_of(now)),
         kind => format!("told: {} on {on}", kind.name()),
     };

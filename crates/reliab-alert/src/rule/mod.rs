@@ -1,5 +1,6 @@
 //! Rules: their text, their settings, and those that hold without any configuration.
 
+mod about;
 pub mod builtin;
 pub mod condition;
 pub mod parse;
@@ -11,6 +12,7 @@ use reliab_common::exit::Level;
 
 use crate::pattern::Pattern;
 use crate::zone::{self, Window};
+pub(crate) use about::CONFIGURATION;
 use condition::{Condition, delta};
 
 /// The channel of machines where none is configured.
@@ -73,6 +75,8 @@ pub struct Rules {
     pub group: TimeDelta,
     /// How often an incident may come back before further changes are not told.
     pub flap_budget: u32,
+    /// All channels that can be told.
+    pub channels: Vec<String>,
     /// What is wrong with the configuration.
     pub problems: Vec<Problem>,
 }
@@ -84,6 +88,16 @@ pub struct Problem {
     pub rule: Option<String>,
     /// What and where, as a sentence.
     pub text: String,
+}
+
+impl Problem {
+    /// What an incident about it is about: each rule for itself, as one that is acknowledged must hide no other.
+    pub fn subject(&self) -> String {
+        match &self.rule {
+            Some(rule) => format!("{CONFIGURATION} {rule}"),
+            None => CONFIGURATION.to_owned(),
+        }
+    }
 }
 
 impl Rules {
@@ -111,7 +125,9 @@ impl Rules {
         }
         let group = config.alert.group.map_or(USUAL_GROUP, delta);
         let flap_budget = config.alert.flap_budget.unwrap_or(USUAL_FLAP_BUDGET).max(1);
-        let mut rules = Self { rules: Vec::new(), slos, windows, group, flap_budget, problems };
+        let console = CONSOLE.to_owned();
+        let channels = config.channel.keys().cloned().chain([console]).collect();
+        let mut rules = Self { rules: Vec::new(), slos, windows, group, flap_budget, channels, problems };
         config.rule.iter().for_each(|entry| rules.add(entry, config));
         for entry in builtins(config, !rules.slos.is_empty()) {
             rules.add(&entry, config);
@@ -147,7 +163,7 @@ impl Rules {
 
     /// Adds a rule; what cannot be told as it says is told on the usual channels.
     fn add_reachable(&mut self, mut rule: Rule, config: &Config) {
-        let is_known = |channel: &String| channel == CONSOLE || config.channel.contains_key(channel);
+        let is_known = |channel: &String| self.channels.contains(channel);
         let name = rule.name.clone();
         let mut problem = |text| self.problems.push(Problem { rule: Some(name.clone()), text });
         for channel in rule.channels.iter().chain(&rule.escalate_to).filter(|&channel| !is_known(channel)) {
@@ -186,14 +202,17 @@ impl Rules {
             || self.problems.iter().any(|problem| problem.rule.as_deref() == Some(name))
     }
 
+    /// The rules that cannot be read, by name.
+    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
+        let names = self.problems.iter().filter_map(|problem| problem.rule.as_deref());
+        names.filter(|name| self.named(name).is_none())
+    }
+
     /// The rule with this name.
     pub fn named(&self, name: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.name == name)
     }
 }
-
-/// The name of the rule that tells what is wrong with the others.
-const CONFIGURATION: &str = "configuration";
 
 /// The built-in rules that hold; one of the file with the same name takes the place of one.
 fn builtins(config: &Config, with_objectives: bool) -> Vec<config::Rule> {

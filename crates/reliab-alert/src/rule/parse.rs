@@ -5,6 +5,7 @@ use std::fmt;
 
 use chrono::TimeDelta;
 use reliab_common::exit::Level;
+use reliab_common::fact::RAW_DAYS;
 use reliab_common::units;
 
 use super::condition::{CHECKS, Condition, Confirm, Figure, JOB, JOBS, Measure, OUTBOX, Side, Wanted, delta};
@@ -226,9 +227,21 @@ impl<'a> Parser<'a> {
         let of = self.argument("the name of a service or probe")?;
         let side = self.side("`>` or `<`")?;
         let limit = self.limit(what)?;
-        let over = if self.accept("for") { self.duration()? } else { USUAL_TIME };
+        let over = if self.accept("for") { self.measured()? } else { USUAL_TIME };
         let until = if self.accept("until") { Some(self.until(what, side, limit)?) } else { None };
         Ok(Condition::Figure(Figure { what, of, side, limit, over, until }))
+    }
+
+    /// The time over which a figure is measured: values are kept one by one for no longer.
+    fn measured(&mut self) -> Parsed<TimeDelta> {
+        let token = self.peek().clone();
+        let over = self.duration()?;
+        if over > TimeDelta::days(RAW_DAYS) {
+            return Err(
+                self.error(&token, format!("at most `{RAW_DAYS}d`, as values are kept for no longer"))
+            );
+        }
+        Ok(over)
     }
 
     fn side(&mut self, expected: &str) -> Parsed<Side> {
@@ -361,6 +374,9 @@ mod tests {
         check("errors(a) is 5%", 10, "`>` or `<`", "`is`");
         check("errors(a) > 5% until < 7%", 23, "a value at most the limit", "`7%`");
         check("errors(a) > 5% until > 3%", 21, "`<`", "`>`");
+        let kept = "at most `14d`, as values are kept for no longer";
+        check("errors(a) > 5% for 15d", 19, kept, "`15d`");
+        check("p95(a) > 5s for 337 h", 16, kept, "`337`");
         check("p95(a) > 5%", 9, "a duration, such as `90s`, `5m`, `26h` or `7d`", "`5%`");
         check("heartbeat a is critical", 12, "`missing`", "`is`");
         check("heartbeat a absent", 12, "`missing`", "`absent`");

@@ -202,6 +202,7 @@ pub fn incident(id: i64, subject: &str) -> IncidentLine {
         level: Level::Critical,
         summary: "connection refused".into(),
         began: noon() - TimeDelta::minutes(2),
+        first: None,
         opened: Some(noon() - TimeDelta::minutes(1)),
         closed: None,
     }
