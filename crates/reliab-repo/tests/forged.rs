@@ -284,7 +284,7 @@ fn what_one_tar_reads_in_a_header_no_other_may_read_otherwise() {
         let path = "ü".repeat(60);
         let mut text = format!("130 path={path}\n").into_bytes();
         *text.last_mut().unwrap() = end;
-        let bytes = [pax(&text), file(path[20..].as_bytes(), EVIL)[512 * 2..].to_vec()].concat();
+        let bytes = [pax(&text), file(&path.as_bytes()[20..], EVIL)[512 * 2..].to_vec()].concat();
         let mut forgery = Forgery::new();
         forgery.bundle(&path, EVIL.len(), &bytes, None);
         forgery.gives("a pax header without a line feed", &["a"]);
