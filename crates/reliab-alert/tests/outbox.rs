@@ -576,3 +576,118 @@ fn a_reminder_takes_the_place_of_one_that_is_still_owed() {
     assert_eq!(bench.states(), ["delivered", "replaced", "delivered", "replaced", "delivered"]);
     assert_eq!(delivered.facts.samples[0].value.to_bits(), 0f64.to_bits());
 }
+
+#[test]
+fn a_message_that_its_server_never_takes_holds_up_the_others_for_a_day_only() {
+    let check = |status: u16| {
+        let receiver = Receiver::start(move |_, got| {
+            if got.key() == "poison" { Answer::status(status) } else { Answer::yes(&got.path) }
+        });
+        let other = Receiver::willing();
+        let bench = Bench::new(&(webhook("a", &receiver.url()) + &webhook("b", &other.url())));
+        for key in ["poison", "k1", "k2"] {
+            bench.owe("a", key, &opened());
+        }
+        let others = || receiver.keys().into_iter().filter(|key| key != "poison").collect::<Vec<_>>();
+        for minute in 0..27 * 60 {
+            bench.deliver();
+            assert!(minute >= 24 * 60 || others().is_empty(), "{status}, minute {minute}");
+            bench.clock.advance(TimeDelta::minutes(1));
+        }
+        assert_eq!(others(), ["k1", "k2"], "{status}");
+        // It was told by the other channel before it made way for good.
+        assert!(other.keys().contains(&"undeliverable:b:poison".to_owned()), "{status}: {:?}", other.keys());
+        assert_eq!(bench.states()[..3], ["refused", "delivered", "delivered"], "{status}");
+        assert!(!bench.states().contains(&"owed".to_owned()), "{status}");
+    };
+    check(500);
+    check(403);
+}
+
+#[test]
+fn a_message_that_its_server_never_takes_stays_owed_where_nobody_else_can_tell_of_it() {
+    let receiver = Receiver::start(|number, got| {
+        if got.key() == "poison" && number < 60 { Answer::status(500) } else { Answer::yes(&got.path) }
+    });
+    let bench = Bench::new(&webhook("a", &receiver.url()));
+    for key in ["poison", "k1"] {
+        bench.owe("a", key, &opened());
+    }
+    for _ in 0..27 * 60 {
+        bench.deliver();
+        bench.clock.advance(TimeDelta::minutes(1));
+    }
+    assert_eq!(bench.states(), ["owed", "delivered"]);
+    // What comes later does not wait for its next attempt.
+    bench.owe("a", "k2", &opened());
+    bench.deliver();
+    assert_eq!(bench.states()[2], "delivered");
+    for _ in 0..60 {
+        bench.clock.advance(TimeDelta::hours(1));
+        bench.deliver();
+    }
+    assert_eq!(bench.states(), ["delivered"; 3]);
+}
+
+#[test]
+fn a_server_that_is_down_for_days_costs_no_message_and_what_waits_is_told_elsewhere() {
+    let up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_up = std::sync::Arc::clone(&up);
+    let receiver = Receiver::start(move |_, got| {
+        let up = is_up.load(std::sync::atomic::Ordering::Relaxed);
+        if up { Answer::yes(&got.path) } else { Answer::status(503) }
+    });
+    let other = Receiver::willing();
+    let bench = Bench::new(&(webhook("a", &receiver.url()) + &webhook("b", &other.url())));
+    for key in ["k1", "k2", "k3"] {
+        bench.owe("a", key, &opened());
+    }
+    for _ in 0..60 * 12 {
+        bench.deliver();
+        bench.clock.advance(TimeDelta::minutes(5));
+    }
+    assert_eq!(
+        other.keys(),
+        ["undeliverable:b:channel:a:0", &format!("undeliverable:b:waiting:a:{:019}", 3)]
+    );
+    up.store(true, std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..3 {
+        bench.clock.advance(TimeDelta::hours(1));
+        bench.deliver();
+    }
+    assert_eq!(bench.states(), ["delivered"; 5]);
+    assert_eq!(other.keys().len(), 2);
+}
+
+#[test]
+fn what_waits_behind_a_failing_channel_is_told_in_one_report_that_counts_what_it_does_not_name() {
+    let broken = Receiver::start(|_, _| Answer::status(401));
+    let other = Receiver::willing();
+    let bench = Bench::new(&(webhook("a", &broken.url()) + &webhook("b", &other.url())));
+    bench.owe("a", "head", &opened());
+    let behind = serde_json::to_string(&opened()).unwrap();
+    bench
+        .state
+        .write(|db| {
+            let mut add = db.prepare(
+                "INSERT INTO notification (channel, kind, key, message, owed, due, state)
+                 SELECT 'a', 'opened', ?1, json_set(?2, '$.incidents[0].id', ?3), owed, due, 'owed'
+                 FROM notification WHERE id = 1",
+            )?;
+            (1..=10_000).try_for_each(|id| add.execute((format!("k{id}"), &behind, 100 + id)).map(drop))
+        })
+        .unwrap();
+    let started = Instant::now();
+    bench.deliver();
+    let took = started.elapsed();
+    assert_eq!(other.keys(), ["undeliverable:b:head", &format!("undeliverable:b:waiting:a:{:019}", 10_001)]);
+    let report = other.got()[1].json();
+    assert_eq!(report["incidents"].as_array().unwrap().len(), 10);
+    let note = report["note"].as_str().unwrap();
+    assert!(note.starts_with("channel a does not take 10000 messages: answered 401"), "{note}");
+    assert!(note.contains("and 9990 more incidents: see `reliab alert list`"), "{note}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // Once.
+    bench.deliver();
+    assert_eq!(other.keys().len(), 2);
+}

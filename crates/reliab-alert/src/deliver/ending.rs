@@ -20,7 +20,12 @@ impl Run<'_> {
             Ok(receipt) => return Ok((Ended::Delivered { receipt }, None)),
             Err(error) => error,
         };
-        if error.class == Class::Passing {
+        // What its channel refuses day after day, while it takes others, is told elsewhere and makes way.
+        let now = self.deliverer.clock.now();
+        let poisoned = error.class != Class::Message
+            && self.outbox.is_held(head, now)?
+            && self.outbox.is_overtaken(head)?;
+        if error.class == Class::Passing && !poisoned {
             let due = self.later(self.backoff(head, &error, &progress));
             return Ok((Ended::Passing { error: error.text, due, progress, report: None }, None));
         }
@@ -34,6 +39,7 @@ impl Run<'_> {
         let waits = match error.class {
             Class::Message => false,
             Class::Absent => !told,
+            _ if poisoned => !told,
             Class::Channel | Class::Passing => true,
         };
         if !waits {

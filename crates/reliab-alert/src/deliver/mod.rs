@@ -1,5 +1,6 @@
 //! Delivery: what is owed goes out, each channel in its own order, all channels at once.
 
+mod behind;
 mod ending;
 mod report;
 mod turn;

@@ -28,7 +28,10 @@ impl Run<'_> {
     /// Each channel tells of a message once at most, so this comes to an end when all refuse.
     pub(super) fn report(&self, head: &Owed, error: &str) -> Result<Told> {
         let root = Report::root(&head.channel, &head.key);
-        let first = self.outbox.known(root)?.map(|known| known.1);
+        let first = match Report::waits_in(root) {
+            Some(channel) => Some(channel.to_owned()),
+            None => self.outbox.known(root)?.map(|known| known.1),
+        };
         let mut told = Told::Nobody;
         for name in self.reporters() {
             if *name == head.channel || first.as_ref() == Some(name) {
@@ -49,25 +52,30 @@ impl Run<'_> {
     }
 
     /// Tells of what a channel is still owed at the end of its turn: of the channel itself, where it has taken nothing for
-    /// long, and of each message behind one of which another channel has told, as who reads that must not miss the rest.
+    /// long, and of what is behind a message of which another channel has told, or that holds it up for a day, as who reads
+    /// that must not miss the rest.
     pub(super) fn report_waiting(&self, channel: &str) -> Result<()> {
         let Some(head) = self.outbox.head(channel, 0)? else { return Ok(()) };
         let Some(error) = &head.error else { return Ok(()) };
         let now = self.deliverer.clock.now();
-        if !matches!(self.report(&head, error)?, Told::Already(_)) {
-            if let Some(report) = self.report_failing(&head, error)? {
-                self.outbox.owe(head.id, &report, now)?;
-            }
-            return Ok(());
+        let told = matches!(self.report(&head, error)?, Told::Already(_));
+        let overtaken = self.outbox.is_overtaken(&head)?;
+        if !told
+            && !overtaken
+            && let Some(report) = self.report_failing(&head, error)?
+        {
+            self.outbox.owe(head.id, &report, now)?;
         }
-        let mut after = head.id;
-        while let Some(behind) = self.outbox.head(channel, after)? {
-            after = behind.id;
-            if let Told::New(report) = self.report(&behind, error)? {
-                self.outbox.owe(behind.id, &report, now)?;
-            }
+        if told || (self.outbox.is_held(&head, now)? && self.may_hear(channel)?) {
+            self.report_behind(&head, error)?;
         }
         Ok(())
+    }
+
+    /// Whether the channel that would be told works; where the whole network is down, none need be.
+    fn may_hear(&self, channel: &str) -> Result<bool> {
+        let first = self.reporters().find(|name| *name != channel);
+        first.map_or(Ok(false), |name| Ok(!self.outbox.has_failed(name)?))
     }
 
     /// The message that tells of a channel which has taken nothing for long, by one that works; once for each such time.
@@ -98,7 +106,7 @@ impl Run<'_> {
     /// The channels that may tell of others, those for all rules first.
     ///
     /// The console is none of them beside other kinds: what it writes may be read by nobody.
-    fn reporters(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn reporters(&self) -> impl Iterator<Item = &String> {
         let (preferred, channels) = (self.deliverer.preferred, self.deliverer.channels);
         let is_console = |name: &String| matches!(channels.get(name), Some(config::Channel::Console(_)));
         let only_consoles = channels.keys().all(is_console);
@@ -110,7 +118,7 @@ impl Run<'_> {
 }
 
 /// What the other channel says: what was not taken, why, and all that it was about.
-fn about(head: &Owed, why: &str) -> Message {
+pub(super) fn about(head: &Owed, why: &str) -> Message {
     match &head.message {
         Ok(message) => {
             let said = if message.note.is_empty() { message.title() } else { message.note.clone() };

@@ -35,6 +35,8 @@ enum Next {
     Head,
     /// The one behind this, which is still owed by the state.
     Behind,
+    /// This again, if it is due soon; the one behind it, if it has been failing for a day.
+    Failed,
     /// Nothing in this run.
     Leave,
 }
@@ -48,14 +50,23 @@ impl Run<'_> {
         let mut after = 0;
         while !self.is_over() {
             let Some(head) = self.outbox.head(name, after)? else {
-                return Ok(if after == 0 { Turn::Drained } else { Turn::Left });
+                if after == 0 {
+                    return Ok(Turn::Drained);
+                }
+                break;
             };
             if !self.wait_for(&head).await {
-                break;
+                if !self.is_passed_by(&head)? {
+                    break;
+                }
+                after = head.id;
+                continue;
             }
             match self.attempt(&head, &mut channel).await? {
                 Next::Head => {}
                 Next::Behind => after = head.id,
+                Next::Failed if self.holds_up(&head)? => after = head.id,
+                Next::Failed => {}
                 Next::Leave => break,
             }
         }
@@ -65,6 +76,17 @@ impl Run<'_> {
                 .warn(format_args!("channel {name}: what waits is not told elsewhere: {error:#}"));
         }
         Ok(Turn::Left)
+    }
+
+    /// Whether a message that failed has been failing for so long that what is behind it is tried too.
+    fn holds_up(&self, head: &Owed) -> Result<bool, StateError> {
+        self.outbox.is_held(head, self.deliverer.clock.now())
+    }
+
+    /// Whether what is behind a message that waits for its next attempt does not wait with it: once its channel has taken
+    /// a later one.
+    fn is_passed_by(&self, head: &Owed) -> Result<bool, StateError> {
+        Ok(self.holds_up(head)? && self.outbox.is_overtaken(head)?)
     }
 
     /// Waits until a message is due, if that is soon.
@@ -169,6 +191,7 @@ impl Run<'_> {
             Ended::Refused { .. } => tally.refused += 1,
         }
         match written {
+            Some(Ok(())) if matches!(ended, Ended::Passing { .. }) => return Next::Failed,
             Some(Ok(())) => return Next::Head,
             Some(Err(error)) => self.warn(head, "sent, and will be sent again", &error),
             None => {}

@@ -5,6 +5,7 @@
 //! attempt sends it with the same key.
 
 mod backoff;
+mod behind;
 mod failing;
 mod health;
 mod progress;
@@ -91,6 +92,17 @@ impl Report {
     /// The key of a report by `channel` about the message with the key `about`, of which there is one at most.
     pub fn key(channel: &str, about: &str) -> String {
         format!("undeliverable:{channel}:{about}")
+    }
+
+    /// What a report on all that waits in a channel, up to a number, is about; without a number, the beginning of that.
+    pub fn waiting(channel: &str, last: Option<i64>) -> String {
+        // With all digits, so that keys stand in the order of their numbers.
+        last.map_or_else(|| format!("waiting:{channel}:"), |last| format!("waiting:{channel}:{last:019}"))
+    }
+
+    /// The channel that a report on all that waits in one is about.
+    pub fn waits_in(root: &str) -> Option<&str> {
+        root.strip_prefix("waiting:")?.rsplit_once(':').map(|(channel, _)| channel)
     }
 
     /// The key of the message that a chain of reports began with.
@@ -212,7 +224,7 @@ impl<'a> Outbox<'a> {
 
     /// Owes a report about the message with the number `about`.
     pub fn owe(&self, about: i64, report: &Report, now: DateTime<Utc>) -> Result<(), StateError> {
-        self.state.write(|db| store_report(db, about, report, now))
+        self.state.write(|db| store_report(db, about, report, now).map(drop))
     }
 
     /// Drops messages that ended long ago.
@@ -271,11 +283,11 @@ fn store_end(
                 params![owed.id, nanos(*due), error],
             )?;
             progress.store(db, owed.id)?;
-            report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now))
+            report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now).map(drop))
         }
         Ended::Refused { error, report } => {
             finish(db, owed.id, "refused", now, Some(error))?;
-            report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now))
+            report.as_ref().map_or(Ok(()), |report| store_report(db, owed.id, report, now).map(drop))
         }
     }
 }
@@ -294,21 +306,21 @@ fn finish(
     .map(drop)
 }
 
-/// Owes a report to its channel, about the same incidents; one that was owed before is not owed again.
-fn store_report(db: &Connection, about: i64, report: &Report, now: DateTime<Utc>) -> rusqlite::Result<()> {
-    let Ok(message) = serde_json::to_string(&report.message) else { return Ok(()) };
+/// Owes a report to its channel, about the same incidents; one that was owed before is not owed again, and gives false.
+fn store_report(db: &Connection, about: i64, report: &Report, now: DateTime<Utc>) -> rusqlite::Result<bool> {
+    let Ok(message) = serde_json::to_string(&report.message) else { return Ok(false) };
     let stored = db.execute(
         "INSERT OR IGNORE INTO notification (channel, kind, key, message, owed, due, state)
          VALUES (?1, 'undeliverable', ?2, ?3, ?4, ?4, 'owed')",
         params![report.channel, report.key, message, nanos(now)],
     )?;
     if stored == 0 {
-        return Ok(());
+        return Ok(false);
     }
     db.execute(
         "INSERT INTO notification_incident (notification, incident)
          SELECT ?1, incident FROM notification_incident WHERE notification = ?2",
         [db.last_insert_rowid(), about],
     )
-    .map(drop)
+    .map(|_| true)
 }
