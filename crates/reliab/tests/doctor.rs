@@ -268,6 +268,33 @@ fn secrets_that_others_can_read_are_found_and_not_shown() {
 }
 
 #[test]
+fn a_ping_that_is_not_sent_is_found() {
+    let bench = bench("[ping]\nurl = { file = \"ping-url\" }\n");
+    bench.write("ping-url", "http://127.0.0.1:1/");
+    check(&bench, "ping", "warning", "it was never sent", "reliab alert");
+    let put = |age: &str, summary: &str| {
+        let sql = format!(
+            "INSERT INTO check_result (source, target, at, level, summary, detail)
+             SELECT 'alert', 'ping', CAST(strftime('%s') AS INTEGER) * 1000000000, 1, '{summary}',
+             json_object('last_sent', strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '{age}'))"
+        );
+        let done =
+            std::process::Command::new("sqlite3").arg(bench.path("../state/state.db")).arg(sql).status();
+        assert!(done.expect("sqlite3 is in the package sqlite3").success());
+    };
+    put("-50 minutes", "not sent: too little is free");
+    check(&bench, "ping", "ok", "last sent 50 min ago", "");
+    put("-3 hours", "not sent: too little is free");
+    check(
+        &bench,
+        "ping",
+        "warning",
+        "last sent 3 h ago; the last run that tried: not sent: too",
+        "reliab alert",
+    );
+}
+
+#[test]
 fn a_channel_that_never_delivered_is_found() {
     let bench = bench("[channel.ops]\ntype = \"console\"\n");
     check(&bench, "channel ops", "warning", "it never delivered anything", "reliab alert test ops");

@@ -5,6 +5,7 @@ mod clock;
 mod configuration;
 mod disks;
 pub mod finding;
+mod ping;
 mod state;
 mod timers;
 
@@ -89,6 +90,7 @@ impl Args {
         clock::check(&patient, &mut findings);
         disks::check(&patient, &mut findings);
         channels::check(&patient, &mut findings);
+        ping::check(&patient, &mut findings);
         timers::check(&patient, &mut findings);
         Ok(self.tell(&findings, ui))
     }
