@@ -691,3 +691,32 @@ fn what_waits_behind_a_failing_channel_is_told_in_one_report_that_counts_what_it
     bench.deliver();
     assert_eq!(other.keys().len(), 2);
 }
+
+#[test]
+fn a_configuration_that_cannot_be_read_ends_the_run_with_an_error_and_no_ping_and_keeps_what_is_owed() {
+    let receiver = Receiver::willing();
+    let config = webhook("a", &receiver.url()) + "[ping]\nurl = { env = \"PING_URL\" }\n[backup]\n";
+    let bench = Bench::new(&config);
+    bench.owe("a", "k", &opened());
+    let run = |extra: &str| {
+        let path = bench.state_dir().with_file_name("broken.toml");
+        std::fs::write(&path, config.clone() + extra).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_reliab-alert"))
+            .args(["--quiet", "--config"])
+            .arg(path)
+            .env_clear()
+            .env("RELIAB_STATE_DIR", bench.state_dir())
+            .env("PING_URL", receiver.url() + "/ping")
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // Cron mails what stands on stderr; systemd sees the exit code.
+    let (code, said) = run("colour = 1\n");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("broken.toml:7:1: unknown key `colour`"), "{said}");
+    assert!(receiver.got().is_empty());
+    assert_eq!(bench.states(), ["owed"]);
+    let (_, said) = run("");
+    assert_eq!((bench.states()[0].as_str(), receiver.got()[0].path.as_str()), ("delivered", "/a"), "{said}");
+}
