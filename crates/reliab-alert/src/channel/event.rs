@@ -92,3 +92,35 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(began: &str, first: Option<&str>) -> String {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let one = IncidentLine {
+            id: 7,
+            rule: "api".into(),
+            subject: "probe api".into(),
+            level: Level::Critical,
+            summary: "no answer".into(),
+            began: at(began),
+            first: first.map(at),
+            opened: None,
+            closed: None,
+        };
+        let (host, owed) = ("web1".to_owned(), at("2026-11-22T13:00:00Z"));
+        let message = Message { kind: Kind::Closed, host, incidents: vec![one], owed, note: String::new() };
+        let out = Outgoing { message: &message, key: "k", now: owed };
+        events(&out)[0].key.clone()
+    }
+
+    #[test]
+    fn a_key_stays_when_a_wrong_clock_changes_the_beginning() {
+        let (noon, before) = ("2026-11-22T12:00:00Z", "2026-11-22T11:00:00Z");
+        assert_eq!(key(noon, None), "reliab-web1-7-1795348800");
+        assert_eq!(key(before, Some(noon)), key(noon, None));
+        assert_ne!(key(before, None), key(noon, None));
+    }
+}
