@@ -63,10 +63,9 @@ impl Run<'_> {
                 continue;
             }
             match self.attempt(&head, &mut channel).await? {
-                Next::Head => {}
                 Next::Behind => after = head.id,
                 Next::Failed if self.holds_up(&head)? => after = head.id,
-                Next::Failed => {}
+                Next::Head | Next::Failed => {}
                 Next::Leave => break,
             }
         }
