@@ -1,7 +1,5 @@
 //! Rules that change, that cannot be read for a while, and what each is about.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod history;
 
 use chrono::TimeDelta;
@@ -63,6 +61,21 @@ fn what_got_well_while_its_rule_could_not_be_read_is_closed() {
     assert_eq!(history.evaluate_minutes(4, 6), []);
     use_rules(&mut history, GOOD);
     assert_eq!(history.evaluate_minutes(7, 7), [told(7, "resolved: backup data after 3 min 00 s")]);
+}
+
+#[test]
+fn what_came_and_went_while_its_rule_could_not_be_read_is_told() {
+    let mut history = History::new(&named(GOOD));
+    history.run(minute(-1), "backup", 0, "done", OK);
+    history.evaluate(start());
+    use_rules(&mut history, BROKEN);
+    history.evaluate_minutes(2, 3);
+    history.run(minute(4), "backup", 1, "failed: no space", CRITICAL);
+    history.run(minute(5), "backup", 0, "done", OK);
+    assert_eq!(history.evaluate_minutes(4, 6), []);
+    use_rules(&mut history, GOOD);
+    let expected = [told(7, "passed: backup data was CRITICAL for 1 min 00 s")];
+    assert_eq!(history.evaluate_minutes(7, 7), expected);
 }
 
 #[test]

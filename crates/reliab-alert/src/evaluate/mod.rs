@@ -35,6 +35,8 @@ const MOST_TICKS: i32 = 1440;
 const BACK: TimeDelta = TimeDelta::minutes(5);
 /// An open incident of which nothing was heard for so long is closed; a new rule looks at results as old as this.
 const STALE: TimeDelta = TimeDelta::days(7);
+/// So many facts that a rule could not see are shown to it one by one; of more only the last of each target.
+const MOST_MISSED: i64 = 50_000;
 /// A quiet time after which an incident that begins again does not count as flapping; also how long a closed
 /// incident is kept in mind.
 pub const FLAP_MEMORY: TimeDelta = TimeDelta::hours(6);
@@ -283,7 +285,22 @@ fn catch_up(world: &mut World, input: &Input<'_>, new: &BTreeMap<String, i64>) -
     let latest = history::latest(input.state, world.memory.fact, input.now - STALE)?;
     for rule in &input.rules.rules {
         let Some(&seen) = new.get(&rule.name) else { continue };
-        latest.iter().filter(|fact| fact.id > seen).for_each(|fact| show(world, input, rule, fact));
+        if seen > 0 && world.memory.fact - seen <= MOST_MISSED {
+            missed(world, input, rule, seen)?;
+        } else {
+            latest.iter().filter(|fact| fact.id > seen).for_each(|fact| show(world, input, rule, fact));
+        }
+    }
+    Ok(())
+}
+
+/// Shows a rule all that was found after number `seen`, so that it also finds what came and went.
+fn missed(world: &mut World, input: &Input<'_>, rule: &Rule, seen: i64) -> Result<(), StateError> {
+    let most = u32::try_from(world.memory.fact - seen).unwrap_or(u32::MAX);
+    let (last, oldest) = (world.memory.fact, input.now - STALE);
+    let facts = history::facts(input.state, seen, most)?;
+    for fact in facts.into_iter().filter(|fact| fact.id <= last && fact.at >= oldest) {
+        fact.seen().iter().for_each(|fact| show(world, input, rule, fact));
     }
     Ok(())
 }
