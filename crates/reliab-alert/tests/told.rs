@@ -1,7 +1,5 @@
 //! What is told of an incident: what explains it and what does not, and what is no longer so.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod history;
 
 use std::time::Duration;
