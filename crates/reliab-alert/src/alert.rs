@@ -37,7 +37,7 @@ const EXAMPLES: &str = "  \
 pub struct Args {
     /// Evaluate only, and leave the messages to the next run.
     #[arg(long)]
-    no_delivery: bool,
+    pub(crate) no_delivery: bool,
 }
 
 /// What `--json` prints.

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Args as _, FromArgMatches, Subcommand};
-use reliab_common::app::{Global, Tool, refuse, run_tool};
+use reliab_common::app::{Global, Tool, refuse, run_act, run_tool};
 use reliab_common::exit::{Exit, Level};
+use reliab_common::session::Session;
 
+use crate::deliver::tell_unread;
 use crate::{ack, alert, check, list, silence_command, simulate, test_command, why};
 
 /// A command of this crate with its arguments.
@@ -53,7 +55,7 @@ pub fn run_command(command: Command, global: &Global) -> ExitCode {
 
 fn run(args: AlertArgs, global: &Global) -> ExitCode {
     match args.action {
-        None => run_tool(args.evaluate, global),
+        None => evaluate(args.evaluate, global),
         Some(Action::Check(args)) => run_tool(args, global),
         Some(Action::List(args)) => run_tool(args, global),
         Some(Action::Why(args)) => run_tool(args, global),
@@ -63,6 +65,23 @@ fn run(args: AlertArgs, global: &Global) -> ExitCode {
         Some(Action::Simulate(args)) => run_tool(args, global),
         Some(Action::Test(args)) => run_tool(args, global),
     }
+}
+
+/// Evaluates and delivers; where the configuration cannot be read, the channels in it that can be are told so.
+fn evaluate(args: alert::Args, global: &Global) -> ExitCode {
+    let (name, errors) = (alert::Args::NAME, alert::Args::ERRORS);
+    run_act(name, errors, global, |ui| match Session::open(name, errors, global) {
+        Ok(session) => args.run(&session, ui),
+        Err(error) => {
+            if !args.no_delivery
+                && let Some(unread) = error.downcast_ref()
+                && let Err(error) = tell_unread(global, unread, ui)
+            {
+                ui.warn(format_args!("no channel is told: {error:#}"));
+            }
+            Err(error)
+        }
+    })
 }
 
 /// Tells why a command line that begins with `alert` cannot be understood: `check` ends as a check, the rest as a job.

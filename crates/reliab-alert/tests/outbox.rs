@@ -693,7 +693,7 @@ fn what_waits_behind_a_failing_channel_is_told_in_one_report_that_counts_what_it
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_ends_the_run_with_an_error_and_no_ping_and_keeps_what_is_owed() {
+fn a_configuration_that_cannot_be_read_is_told_ends_with_an_error_sends_no_ping_and_keeps_what_is_owed() {
     let receiver = Receiver::willing();
     let config = webhook("a", &receiver.url()) + "[ping]\nurl = { env = \"PING_URL\" }\n[backup]\n";
     let bench = Bench::new(&config);
@@ -706,6 +706,7 @@ fn a_configuration_that_cannot_be_read_ends_the_run_with_an_error_and_no_ping_an
             .arg(path)
             .env_clear()
             .env("RELIAB_STATE_DIR", bench.state_dir())
+            .env("RUNTIME_DIRECTORY", bench.state_dir())
             .env("PING_URL", receiver.url() + "/ping")
             .output()
             .unwrap();
@@ -715,8 +716,15 @@ fn a_configuration_that_cannot_be_read_ends_the_run_with_an_error_and_no_ping_an
     let (code, said) = run("colour = 1\n");
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("broken.toml:7:1: unknown key `colour`"), "{said}");
-    assert!(receiver.got().is_empty());
+    // The channel that can be read is told, and nobody that all is well.
+    let got = receiver.got();
+    assert_eq!(got.iter().map(|got| got.path.as_str()).collect::<Vec<_>>(), ["/a"]);
+    let note = got[0].json()["note"].as_str().unwrap().to_owned();
+    assert!(note.starts_with("nothing is watched") && note.contains("unknown key `colour`"), "{note}");
     assert_eq!(bench.states(), ["owed"]);
+    // Not each minute.
+    run("colour = 1\n");
+    assert_eq!(receiver.got().len(), 1);
     let (_, said) = run("");
-    assert_eq!((bench.states()[0].as_str(), receiver.got()[0].path.as_str()), ("delivered", "/a"), "{said}");
+    assert_eq!((bench.states()[0].as_str(), receiver.got()[1].key().as_str()), ("delivered", "k"), "{said}");
 }

@@ -27,6 +27,8 @@ use tokio::time::Instant;
 
 use crate::outbox::{Outbox, Point};
 
+pub(crate) use unusable::tell_unread;
+
 use turn::Turn;
 
 /// The name of the lock that one deliverer at a time has.

@@ -1,4 +1,5 @@
-//! Where the state file cannot be used nothing can be owed; so each channel is told that, at once and directly.
+//! Where the state file or the configuration cannot be used nothing can be owed; so each channel is told that, at once and
+//! directly.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -10,16 +11,18 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use reliab_common::clock::Clock as _;
-use reliab_common::config;
+use reliab_common::app::{Global, Tool as _};
+use reliab_common::clock::{Clock as _, SystemClock};
+use reliab_common::config::{self, Config, ConfigError, ConfigFile};
 use reliab_common::exit::Level;
-use reliab_common::paths;
+use reliab_common::paths::{self, Env};
 use reliab_common::session::Session;
 use reliab_common::state::State;
 use reliab_common::ui::Ui;
 use rustix::fs::OFlags;
 
 use super::Limits;
+use crate::alert;
 use crate::channel::{Channel, Outgoing, Pace, SendError};
 use crate::message::{IncidentLine, Kind, Message};
 use crate::outbox::Progress;
@@ -36,11 +39,49 @@ pub(crate) fn tell(session: &Session, ui: &mut Ui) -> anyhow::Result<()> {
         },
         Err(error) => with_causes(&error),
     };
-    if !session.config.channel.is_empty() && begins(&marker(session)) {
-        send_all(session, &trouble, ui)?;
+    if !session.config.channel.is_empty() && begins(&marker(session, "unusable")) {
+        send_all(session, &STATE, &trouble, ui)?;
     }
     Ok(())
 }
+
+/// Tells the channels that can still be read that the configuration as a whole cannot, unless they were told a moment ago.
+pub(crate) fn tell_unread(global: &Global, error: &ConfigError, ui: &mut Ui) -> anyhow::Result<()> {
+    let env = Env::of_process();
+    let cwd = std::env::current_dir().context("cannot tell the working folder")?;
+    let Some(file) = ConfigFile::find(global.config.as_deref(), &env, &cwd)? else { return Ok(()) };
+    let config = Config { channel: file.channels(), ..Config::default() };
+    let config_path = Some(cwd.join(file.path));
+    let (name, errors) = (alert::Args::NAME, alert::Args::ERRORS);
+    let session =
+        Session { name, errors, config, config_path, env, global: global.clone(), clock: SystemClock };
+    if !session.config.channel.is_empty() && begins(&marker(&session, "unread")) {
+        send_all(&session, &CONFIGURATION, &with_causes(error), ui)?;
+    }
+    Ok(())
+}
+
+/// What cannot be used.
+struct Thing {
+    rule: &'static str,
+    subject: &'static str,
+    told: &'static str,
+    note: &'static str,
+}
+
+const STATE: Thing = Thing {
+    rule: "state",
+    subject: "state file",
+    told: "the state cannot be used",
+    note: "rules are not evaluated and what is owed is not delivered",
+};
+
+const CONFIGURATION: Thing = Thing {
+    rule: "configuration",
+    subject: "configuration",
+    told: "the configuration cannot be read",
+    note: "nothing is watched, rules are not evaluated and what is owed is not delivered",
+};
 
 fn readable(db: &rusqlite::Connection) -> rusqlite::Result<()> {
     db.prepare("SELECT 1 FROM notification LIMIT 1")?.exists([]).map(drop)
@@ -56,13 +97,13 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn send_all(session: &Session, trouble: &str, ui: &mut Ui) -> anyhow::Result<()> {
+fn send_all(session: &Session, thing: &Thing, trouble: &str, ui: &mut Ui) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start to deliver")?;
     let now = session.clock.now();
-    let message = message(trouble, now);
+    let message = message(thing, trouble, now);
     // Services that keep incidents have one a day of it.
-    let key = format!("state:{}:{}", message.host, now.format("%Y-%m-%d"));
+    let key = format!("{}:{}:{}", thing.rule, message.host, now.format("%Y-%m-%d"));
     let out = Outgoing { key: &key, message: &message, now };
     let ui = RefCell::new(ui);
     let (outgoing, shared) = (&out, &ui);
@@ -76,7 +117,7 @@ fn send_all(session: &Session, trouble: &str, ui: &mut Ui) -> anyhow::Result<()>
     let mut ui = ui.borrow_mut();
     for (name, result) in sent {
         match result {
-            Ok(_) => ui.note(format_args!("channel {name} was told that the state cannot be used")),
+            Ok(_) => ui.note(format_args!("channel {name} was told that {}", thing.told)),
             Err(error) => ui.warn(format_args!("channel {name}: {error}")),
         }
     }
@@ -98,11 +139,11 @@ async fn send(
 }
 
 /// An incident that no state knows.
-fn message(trouble: &str, now: DateTime<Utc>) -> Message {
+fn message(thing: &Thing, trouble: &str, now: DateTime<Utc>) -> Message {
     let one = IncidentLine {
         id: 0,
-        rule: "state".into(),
-        subject: "state file".into(),
+        rule: thing.rule.into(),
+        subject: thing.subject.into(),
         level: Level::Critical,
         summary: trouble.to_owned(),
         began: now,
@@ -115,17 +156,17 @@ fn message(trouble: &str, now: DateTime<Utc>) -> Message {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         incidents: vec![one],
         owed: now,
-        note: format!("rules are not evaluated and what is owed is not delivered: {trouble}"),
+        note: format!("{}: {trouble}", thing.note),
     }
 }
 
 /// A file whose time tells when the channels were told; not beside the state, where there may be no room for it.
-fn marker(session: &Session) -> PathBuf {
+fn marker(session: &Session, what: &str) -> PathBuf {
     let folder = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].iter().find_map(|name| session.env.var(name));
     let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from);
     let mut hasher = DefaultHasher::new();
     paths::state_dir(session.global.state_dir.as_deref(), &session.env).ok().hash(&mut hasher);
-    folder.join(format!("reliab-unusable-{:016x}", hasher.finish()))
+    folder.join(format!("reliab-{what}-{:016x}", hasher.finish()))
 }
 
 /// Whether it is time to tell, which is noted. Where that cannot be noted it is always time.

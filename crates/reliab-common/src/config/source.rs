@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, is_absent, read, usual_places};
+use super::{Channels, Config, ConfigError, is_absent, read, usual_places};
 use crate::paths::Env;
 use crate::secret::SecretSource;
 
@@ -49,6 +49,14 @@ impl ConfigFile {
     /// What the file says.
     pub fn parse(&self) -> Result<Config, ConfigError> {
         Config::parse(&self.path, &self.content)
+    }
+
+    /// The channels that can be read by themselves, where the file as a whole cannot; none where it is not TOML.
+    pub fn channels(&self) -> Channels {
+        let text = String::from_utf8_lossy(&self.content);
+        let table = text.parse::<toml::Table>().unwrap_or_default();
+        let channels = table.get("channel").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        channels.into_iter().filter_map(|(name, keys)| Some((name, keys.try_into().ok()?))).collect()
     }
 
     /// The secrets that the file names, in its order; none where it is not TOML.
