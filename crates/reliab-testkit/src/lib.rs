@@ -1,4 +1,4 @@
-//! For tests only: scratch trees, a disk that fails on purpose, and judges of restored trees.
+//! For tests only: scratch trees, a disk that fails on purpose, judges of restored trees, servers that are stopped.
 
 pub mod damage;
 pub mod disk;
@@ -6,4 +6,5 @@ pub mod engine;
 pub mod generator;
 pub mod judge;
 pub mod scan;
+pub mod server;
 pub mod tree;

@@ -9,22 +9,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use reliab_testkit::server::Server;
 use rusqlite::{Connection, OpenFlags};
 use support::Bench;
-
-/// A process that is killed when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 /// The numbers of a user and of its group in /etc/passwd.
 fn ids(user: &str, package: &str) -> (u32, u32) {
@@ -117,7 +108,7 @@ fn with_socket(bench: &Bench, folder: &Path, place: &str, hook: &Command) -> Com
 
 /// A `PostgreSQL` that lets in whom Debian's does: each user of the machine as the role of that name.
 struct Postgresql {
-    _server: Running,
+    _server: Server,
     socket: PathBuf,
     user: (u32, u32),
 }
@@ -137,7 +128,7 @@ impl Postgresql {
         let mut server = as_user(&bin.join("postgres"), user);
         server.arg("-D").arg(&data).arg("-k").arg(&socket);
         server.args(["-c", "listen_addresses=", "-c", "fsync=off"]);
-        let postgresql = Self { _server: Running(server.spawn().unwrap()), socket, user };
+        let postgresql = Self { _server: Server(server.spawn().unwrap()), socket, user };
         let ready = || postgresql.client("psql", &["-XAtqc", "SELECT 1"]).status().unwrap().success();
         wait_for("postgres starts", ready);
         postgresql
@@ -202,14 +193,14 @@ fn a_dump_of_postgresql_that_fails_leaves_the_last_one_and_costs_the_others_noth
     // A dump that waits for a lock is stopped, as systemd does at the job's timeout: all processes are told.
     let before = fs::read(folder.join("app.dump")).unwrap();
     let mut holder = server.client("psql", &["-Xq", "-d", "app"]);
-    let mut holder = Running(holder.stdin(Stdio::piped()).spawn().unwrap());
+    let mut holder = Server(holder.stdin(Stdio::piped()).spawn().unwrap());
     let mut input = holder.0.stdin.take().unwrap();
     std::io::Write::write_all(&mut input, b"BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE;\n").unwrap();
     let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
                   AND relation = 't'::regclass";
     wait_for("the lock", || server.sql("app", locked).trim() == "1");
     let mut waiting = server.hook(&bench, &["dumps", "app"]);
-    let mut waiting = Running(waiting.process_group(0).stderr(Stdio::null()).spawn().unwrap());
+    let mut waiting = Server(waiting.process_group(0).stderr(Stdio::null()).spawn().unwrap());
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' \
                  AND wait_event_type = 'Lock'";
     wait_for("the dump waits", || server.sql("app", waits).trim() == "1");
@@ -223,7 +214,7 @@ fn a_dump_of_postgresql_that_fails_leaves_the_last_one_and_costs_the_others_noth
 
 /// A `MariaDB` that knows root by the socket, as Debian's does.
 struct Mariadb {
-    _server: Running,
+    _server: Server,
     folder: PathBuf,
 }
 
@@ -239,7 +230,7 @@ impl Mariadb {
         let mut server = as_user(Path::new("/usr/sbin/mariadbd"), user);
         server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
         server.arg(format!("--datadir={}", data.display())).arg(format!("--socket={}", socket.display()));
-        let mariadb = Self { _server: Running(server.spawn().unwrap()), folder };
+        let mariadb = Self { _server: Server(server.spawn().unwrap()), folder };
         wait_for("mariadbd starts", || {
             mariadb.client(&["-e", "SELECT 1"]).output().unwrap().status.success()
         });
@@ -323,7 +314,7 @@ fn a_copy_of_sqlite_is_of_one_moment_while_others_write() {
         let path = bench.path("app/it's app.db");
         let db = ledger(&path, journal);
         let copying = hook(&bench, "copy-sqlite", &["copies", "app/it's app.db"]).spawn().unwrap();
-        let mut copying = Running(copying);
+        let mut copying = Server(copying);
         let mut written = 0;
         while copying.0.try_wait().unwrap().is_none() {
             let sql = "BEGIN IMMEDIATE; INSERT INTO a VALUES (randomblob(900)); \

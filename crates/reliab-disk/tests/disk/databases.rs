@@ -3,23 +3,15 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use reliab_testkit::server::Server;
 
 use crate::support::{Bench, need};
 
 const PASSWORD: &str = "planted-secret-7Q";
-
-/// A server that is killed when dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 /// The number of a user in /etc/passwd, and of its group.
 fn ids(user: &str) -> (u32, u32) {
