@@ -17,7 +17,7 @@ pub struct Server(pub Child);
 impl Drop for Server {
     fn drop(&mut self) {
         // One that has ended, or cannot be asked, is seen to below.
-        drop(kill_process(Pid::from_child(&self.0), Signal::TERM));
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let asked = Instant::now();
         while matches!(self.0.try_wait(), Ok(None)) && asked.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(10));
