@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -92,6 +92,22 @@ impl From<OverwriteArg> for Overwrite {
     }
 }
 
+/// Whether a folder, which need not be there yet, is another or lies in it.
+fn lies_in(folder: &Path, other: &Path) -> bool {
+    let (Ok(folder), Ok(other)) = (std::path::absolute(folder), other.canonicalize()) else { return false };
+    // What is not there yet is what it is called; `..` in that leads back to what is there.
+    let mut real = PathBuf::new();
+    for part in folder.components() {
+        if part == Component::ParentDir {
+            real.pop();
+        } else {
+            real.push(part);
+            real = real.canonicalize().unwrap_or(real);
+        }
+    }
+    real.starts_with(other)
+}
+
 /// What a restore is asked to do, less the target of a rehearsal.
 struct Options {
     engine: RestoreOptions,
@@ -174,6 +190,14 @@ impl Args {
             let text = format!(
                 "cannot restore into {}: it is not a folder; name an empty or new one",
                 target.display()
+            );
+            return Err(UsageError(text).into());
+        }
+        if lies_in(&target, &repository.folder) {
+            let text = format!(
+                "cannot restore into {}: it lies in the repository itself; name a folder outside of {}",
+                target.display(),
+                repository.folder.display()
             );
             return Err(UsageError(text).into());
         }
@@ -343,4 +367,25 @@ fn summary(selected: &Selected, options: &Options, done: &Done) -> String {
     // The first part may be all there is; the rest has a line of its own, to fit 80 columns.
     let rest = parts.split_off(1);
     if rest.is_empty() { parts.concat() } else { format!("{}\n  {}", parts.concat(), rest.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_restore_goes_into_the_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = dir.path().join("backups");
+        std::fs::create_dir_all(repository.join("packs")).unwrap();
+        std::os::unix::fs::symlink("backups", dir.path().join("link")).unwrap();
+        for inside in
+            ["backups", "backups/new", "backups/packs/a/b", "link/new", "new/../backups", "backups/./new/"]
+        {
+            assert!(lies_in(&dir.path().join(inside), &repository), "{inside}");
+        }
+        for outside in ["", "new", "backups2/new", "backups/../new", "link/../new"] {
+            assert!(!lies_in(&dir.path().join(outside), &repository), "{outside}");
+        }
+    }
 }

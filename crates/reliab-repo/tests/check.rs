@@ -91,7 +91,8 @@ fn a_restored_tree_that_was_changed_is_told_from_the_snapshot() {
     });
     let folder_changed = reasons(&found, "source");
     assert_eq!(folder_changed, ["its time of modification differs"]);
-    assert!(reasons(&found, "/b")[0].starts_with("it is not the same file as"), "{found:?}");
+    let starts = |name, with: &str| reasons(&found, name).iter().any(|reason| reason.starts_with(with));
+    assert!(starts("/b", "it is not the same file as"), "{found:?}");
     if with_attributes {
         assert_eq!(reasons(&found, "/d"), ["its extended attributes differ"]);
     }
@@ -102,7 +103,11 @@ fn a_restored_tree_that_was_changed_is_told_from_the_snapshot() {
         fs::remove_file(top.join("c")).unwrap();
         fs::hard_link(top.join("a"), top.join("c")).unwrap();
     });
-    assert!(reasons(&found, "/c")[0].starts_with("it is the same file as"), "{found:?}");
+    // Their times may differ, too: whether the two were made within one tick of the clock is luck.
+    assert!(
+        reasons(&found, "/c").iter().any(|reason| reason.starts_with("it is the same file as")),
+        "{found:?}"
+    );
 
     let found = lab.checked_after(id, |top| {
         fs::remove_file(top.join("d")).unwrap();

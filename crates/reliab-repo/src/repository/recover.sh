@@ -1937,8 +1937,8 @@ enter_target() {
 	TOPDIR=${TOPDIR%??}
 	[ -z "$MADE" ] || MADE=$TOPDIR
 	case $TOPDIR/ in
-	"$REPO"/packs/* | "$REPO"/index/* | "$REPO"/snapshots/* | "$REPO"/tmp/*)
-		die 1 "$target is a folder of the repository itself; name another"
+	"${REPO%/}"/*)
+		die 1 "$target lies in the repository itself; name a folder outside of it, such as ~/restored"
 		;;
 	esac
 	SCRATCH=recover-unfinished.$(number_of_run)

@@ -109,9 +109,13 @@ impl Args {
         let Some(config_path) =
             session.config_path.as_deref().filter(|_| !session.config.schedule.is_empty())
         else {
-            let text = "nothing is scheduled: write a section such as [schedule.backup] with at = \"02:30\" \
-                        into the configuration, /etc/reliab/reliab.toml";
-            return Err(UsageError(text.into()).into());
+            let file = session.config_path.as_deref().unwrap_or(Path::new("/etc/reliab/reliab.toml"));
+            let text = format!(
+                "nothing is scheduled: write a section such as [schedule.backup] with at = \"02:30\" \
+                 into the configuration, {}",
+                file.display()
+            );
+            return Err(UsageError(text).into());
         };
         let config_path = &std::path::absolute(config_path)?;
         let file = ConfigFile::find(Some(config_path), &session.env, Path::new("/"))?;

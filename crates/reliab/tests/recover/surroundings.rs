@@ -71,10 +71,10 @@ fn a_target_is_the_folder_of_that_name_and_none_of_the_repository() {
         assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("is not empty"), "{}", outcome.stderr);
         fs::remove_dir_all(lab.place().join("out")).unwrap();
-        for folder in ["backups/tmp/out", "backups/packs/out"] {
+        for folder in ["backups/tmp/out", "backups/packs/out", "backups/out", "data/../backups/out"] {
             let outcome = lab.run(shell, &["restore", folder]);
             assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
-            assert!(outcome.stderr.contains("folder of the repository itself"), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("lies in the repository itself"), "{}", outcome.stderr);
             assert!(!lab.place().join(folder).exists());
         }
     }
