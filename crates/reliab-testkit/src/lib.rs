@@ -4,6 +4,7 @@ pub mod damage;
 pub mod disk;
 pub mod engine;
 pub mod generator;
+pub mod json_schema;
 pub mod judge;
 pub mod scan;
 pub mod server;

@@ -1,0 +1,16 @@
+//! The engine against what can happen to a repository: crashes, damage, enemies, and trees of every kind.
+//!
+//! One program a crate: what others wrote is linked once, and tests that wait run beside tests that work.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod check;
+mod copies;
+mod crash;
+mod damage;
+mod fidelity;
+mod forged;
+mod hostile;
+mod linked;
+mod properties;
+mod texts;

@@ -1,0 +1,20 @@
+//! The program as its users meet it: command lines, texts, signals, kills, and what works without it.
+//!
+//! One program a crate: what others wrote is linked once, and tests that wait run beside tests that work.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod config;
+mod doctor;
+mod golden;
+mod hooks;
+mod install;
+mod kill;
+mod overwrite;
+mod peers;
+mod recover;
+mod reliability_md;
+mod signals;
+mod status;
+mod support;
+mod terminal;
