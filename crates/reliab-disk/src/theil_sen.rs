@@ -19,7 +19,7 @@ pub(crate) struct Slope {
 
 /// The slope through points `(x, y)`; `None` for fewer than three different x.
 ///
-/// Takes time and memory by the square of the number of points.
+/// Takes time and memory by the square of the number of points: ranks are selected, not sorted for.
 #[expect(clippy::cast_precision_loss, reason = "counts of pairs are far below 2^52")]
 pub(crate) fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let mut slopes: Vec<f64> = Vec::with_capacity(points.len() * points.len().saturating_sub(1) / 2);
@@ -31,26 +31,31 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     if slopes.len() < 3 {
         return None;
     }
-    slopes.sort_unstable_by(f64::total_cmp);
     let (pairs, n) = (slopes.len() as f64, points.len() as f64);
     let spread = QUANTILE * (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
     Some(Slope {
-        low: at(&slopes, (pairs - spread) / 2.0 - 1.0),
-        middle: median(&slopes),
-        high: at(&slopes, f64::midpoint(pairs, spread)),
+        low: near(&mut slopes, (pairs - spread) / 2.0 - 1.0),
+        middle: middle(&mut slopes),
+        high: near(&mut slopes, f64::midpoint(pairs, spread)),
     })
 }
 
-/// The value at a rank of a sorted list, or the one next to it.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the rank is clamped")]
-fn at(sorted: &[f64], rank: f64) -> f64 {
-    sorted[(rank.round().max(0.0) as usize).min(sorted.len() - 1)]
+/// The value that a sorted list would have at a rank.
+fn at(values: &mut [f64], rank: usize) -> f64 {
+    *values.select_nth_unstable_by(rank, f64::total_cmp).1
 }
 
-/// The middle of a sorted list that is not empty.
-pub(crate) fn median(sorted: &[f64]) -> f64 {
-    let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
+/// The value at the rank nearest to this one, or at the nearest end.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the rank is clamped")]
+fn near(values: &mut [f64], rank: f64) -> f64 {
+    at(values, (rank.round().max(0.0) as usize).min(values.len() - 1))
+}
+
+/// The median of a list that is not empty.
+fn middle(values: &mut [f64]) -> f64 {
+    let half = values.len() / 2;
+    let upper = at(values, half);
+    if values.len() % 2 == 1 { upper } else { f64::midpoint(at(values, half - 1), upper) }
 }
 
 #[cfg(test)]

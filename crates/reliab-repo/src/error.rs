@@ -35,10 +35,10 @@ pub enum Error {
     },
     /// No repository there.
     #[error(
-        "open the repository {location}: it holds no repository.json; `reliab backup --repo {location}` creates one"
+        "find a repository in {location}: name yours with --repo or in reliab.toml; the first `reliab backup` creates one"
     )]
     NoRepository {
-        /// Where it was looked for.
+        /// Where it was looked for, from the root.
         location: String,
     },
     /// There is something at the location that is not a repository.

@@ -48,7 +48,7 @@ pub(crate) struct JobView {
     pub ended: Option<DateTime<Utc>>,
     pub outcome: Option<String>,
     pub exit: Option<u8>,
-    /// When the last run began that did its work.
+    /// When the last run began that did its work and found no damage.
     pub last_good: Option<DateTime<Utc>>,
     /// Whether the process that began is still there.
     pub running: bool,
@@ -180,14 +180,15 @@ fn jobs(db: &Connection, since: i64) -> rusqlite::Result<Vec<JobView>> {
     Ok(jobs)
 }
 
-/// When the last run of each job began that did its work, by tool and job.
+/// When the last run of each job began that did its work and found no damage, by tool and job.
 fn last_good(db: &Connection) -> rusqlite::Result<HashMap<(String, String), DateTime<Utc>>> {
     let sql = "SELECT tool, job, outcome, max(started) FROM run WHERE outcome IS NOT NULL GROUP BY tool, job, outcome";
     let mut latest = HashMap::new();
     let mut statement = db.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if is_good(&row.get::<_, String>(2)?) {
+        let outcome: String = row.get(2)?;
+        if is_good(&outcome) && outcome != Exit::Damaged.name() {
             let started = time(row.get(3)?);
             let known = latest.entry((row.get(0)?, row.get(1)?)).or_insert(started);
             *known = started.max(*known);
@@ -516,7 +517,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_good_is_the_same_as_for_the_rhythm() {
+    fn what_is_good_is_what_counts_for_the_rhythm_less_what_found_damage() {
         let (_dir, recorder, clock) = bench();
         for end in [Level::Critical, Level::Unknown] {
             clock.advance(TimeDelta::hours(1));
@@ -531,5 +532,16 @@ pub(crate) mod tests {
         let seen = Overview::read(recorder.state().unwrap(), &due(&Schedule::new(), clock.now())).unwrap();
         let disk = seen.jobs.iter().find(|job| job.tool == "disk").unwrap();
         assert_eq!(disk.last_good, Some(clock.now() - TimeDelta::hours(1)));
+        let mut good = None;
+        for end in [Exit::Done, Exit::Damaged] {
+            clock.advance(TimeDelta::hours(1));
+            good = good.or(Some(clock.now()));
+            RunRecord::start(&recorder, "verify", "backups", None, &clock)
+                .finish(end, &json!({}), &Facts::default())
+                .unwrap();
+        }
+        let seen = Overview::read(recorder.state().unwrap(), &due(&Schedule::new(), clock.now())).unwrap();
+        let verify = seen.jobs.iter().find(|job| job.tool == "verify").unwrap();
+        assert_eq!((verify.level, verify.last_good), (Level::Critical, good));
     }
 }

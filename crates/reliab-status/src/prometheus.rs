@@ -59,7 +59,7 @@ fn of_job(metrics: &mut Metrics, job: &JobView) {
     let help = "When the last run of a job began.";
     metrics.add("reliab_job_start_timestamp_seconds", help, &labels, seconds(job.started));
     if let Some(good) = job.last_good {
-        let help = "When the last run of a job began that did its work.";
+        let help = "When the last run of a job began that did its work and found no damage.";
         metrics.add("reliab_job_success_timestamp_seconds", help, &labels, seconds(good));
     }
     if let Some((ended, exit)) = job.ended.zip(job.exit) {

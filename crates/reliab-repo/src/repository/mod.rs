@@ -81,7 +81,10 @@ impl Repository {
 }
 
 fn no_repository(storage: &dyn Storage) -> Error {
-    Error::NoRepository { location: storage.location() }
+    // Whoever stands in the wrong folder sees it by the whole path.
+    let location = storage.location();
+    let whole = std::path::absolute(&location).map(|path| path.display().to_string());
+    Error::NoRepository { location: whole.unwrap_or(location) }
 }
 
 /// `None` where there is no repository and nothing in the way of one.

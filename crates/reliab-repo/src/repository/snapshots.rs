@@ -104,7 +104,13 @@ impl SnapshotList {
         }
         if let Some(time) = parse_time(name) {
             let before = self.snapshots.iter().rev().find(|s| s.snapshot.time <= time);
-            return before.ok_or_else(|| missing("no snapshot is that old".into()));
+            let oldest = self.snapshots.first().map(|s| s.snapshot.time.format("%F %T %:z"));
+            return before.ok_or_else(|| {
+                missing(oldest.map_or_else(
+                    || "the repository has no snapshots yet".into(),
+                    |oldest| format!("no snapshot is that old: the oldest is of {oldest}"),
+                ))
+            });
         }
         Err(missing(format!("no id begins so; {}", self.near(name))))
     }
@@ -147,7 +153,7 @@ impl SnapshotList {
         let mut near: Vec<&StoredSnapshot> = self.snapshots.iter().rev().collect();
         near.sort_by_key(|s| std::cmp::Reverse(common(s)));
         let ids: Vec<String> = near.iter().take(3).map(|s| s.id.short()).collect();
-        format!("near ones: {} (`reliab snapshots` lists all)", ids.join(", "))
+        format!("near ones: {}, latest (`reliab snapshots` lists all)", ids.join(", "))
     }
 }
 

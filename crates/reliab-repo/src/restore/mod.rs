@@ -96,23 +96,38 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     let selection = Selection::new(options)?;
     let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
-    if options.dry_run {
+    let report = if options.dry_run {
         require_room(options)?;
-        return Ok(plan::count(manifest, &selection));
+        plan::count(manifest, &selection)
+    } else {
+        let fresh = prepare_target(options)?;
+        let target = Target::open(&options.target, fresh)?;
+        write::run(repository, manifest, &selection, &target, options, events)?
+    };
+    let is_nothing = report.entries + report.kept == 0 && report.skipped.is_empty();
+    match nothing_there(snapshot, options) {
+        Some(error) if is_nothing => Err(error),
+        _ => Ok(report),
     }
-    let fresh = prepare_target(options)?;
-    let target = Target::open(&options.target, fresh)?;
-    let report = write::run(repository, manifest, &selection, &target, options, events)?;
-    if report.entries + report.kept == 0 && report.skipped.is_empty() && options.below.is_some() {
-        return Err(nothing_there(snapshot, options));
-    }
-    Ok(report)
 }
 
-fn nothing_there(snapshot: &StoredSnapshot, options: &RestoreOptions) -> Error {
-    let path = String::from_utf8_lossy(options.below.as_deref().unwrap_or_default()).into_owned();
-    let reason = format!("it holds no such path; `reliab ls {}` shows what it holds", snapshot.id.short());
-    Error::NoSnapshot { spec: format!("{}:{path}", snapshot.id.short()), reason }
+/// Why nothing was restored, if a part of the snapshot was asked for.
+fn nothing_there(snapshot: &StoredSnapshot, options: &RestoreOptions) -> Option<Error> {
+    let id = snapshot.id.short();
+    let see = format!("`reliab ls {id}` shows what it holds");
+    let unfit = |option, patterns: &[String], what| Error::Usage {
+        option,
+        value: patterns.join("\n"),
+        reason: format!("{what} in snapshot {id}; {see}"),
+    };
+    if !options.include.is_empty() {
+        return Some(unfit("--include", &options.include, "nothing matches"));
+    }
+    if let Some(below) = &options.below {
+        let spec = format!("{id}:{}", String::from_utf8_lossy(below));
+        return Some(Error::NoSnapshot { spec, reason: format!("it holds no such path; {see}") });
+    }
+    (!options.exclude.is_empty()).then(|| unfit("--exclude", &options.exclude, "it leaves out everything"))
 }
 
 /// Creates the target if need be; true if it was empty.

@@ -159,7 +159,12 @@ fn bad_sources_targets_and_snapshots() {
     bench.show(&["restore", "--target", "full/file"]);
     bench.show(&["restore", "0000", "--target", "out"]);
     bench.show(&["ls", "yesterday"]);
+    bench.show(&["ls", "latst"]);
     bench.show(&["ls", "1999-12-31"]);
+    bench.show(&["restore", "--target", "out", "--include", "absent"]);
+    bench.show(&["restore", "--target", "out", "--include", "absent", "--dry-run"]);
+    bench.show(&["restore", "--target", "out", "--exclude", "data"]);
+    bench.show(&["restore", "latest:data/absent", "--target", "out", "--dry-run"]);
     bench.show(&["ls", "latest:data/absent"]);
     bench.show(&["restore", "--json", "0000", "--target", "out"]);
     fs::remove_dir_all(bench.path("data")).unwrap();

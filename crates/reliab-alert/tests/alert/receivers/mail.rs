@@ -25,7 +25,7 @@ impl MailServer {
         }
         let mut command = python("aiosmtpd", "python3-aiosmtpd");
         command
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers/smtp.py"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/alert/receivers/smtp.py"))
             .args(["--mode", mode, "--mails"])
             .arg(dir.join("mails"))
             .arg("--certificate")
