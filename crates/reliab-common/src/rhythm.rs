@@ -150,7 +150,7 @@ pub fn seen(db: &Connection, schedule: &Schedule, name: &str, now: DateTime<Utc>
     let mut recorded = None;
     for latest in ended {
         let (outcome, started) = latest?;
-        recorded = recorded.max(Some(started).filter(|_| is_good(&outcome)));
+        recorded = recorded.max(is_good(&outcome).then_some(started));
     }
     let good = recorded.max(noted(db, name, &tool)?.filter(|&at| at <= now + CLOCK_ERROR));
     let latest = format!("SELECT started, outcome FROM run WHERE {of_job} ORDER BY started DESC LIMIT 1");

@@ -74,7 +74,8 @@ impl Target {
 pub struct Lookup<'a> {
     mounts: &'a [Mount],
     children: HashMap<u64, Vec<usize>>,
-    root: Option<usize>,
+    /// Where a walk begins: the root, or what is mounted below a root that is no mount (in a chroot).
+    tops: Vec<usize>,
 }
 
 impl<'a> Lookup<'a> {
@@ -89,28 +90,30 @@ impl<'a> Lookup<'a> {
         let is_root = |mount: &Mount| {
             mount.point == Path::new("/") && (mount.parent == mount.id || !ids.contains_key(&mount.parent))
         };
-        let root = mounts.iter().position(is_root);
-        Self { mounts, children, root }
+        let tops = match mounts.iter().position(is_root) {
+            Some(root) => vec![root],
+            None => (0..mounts.len()).filter(|&at| !ids.contains_key(&mounts[at].parent)).collect(),
+        };
+        Self { mounts, children, tops }
     }
 
     /// The mount that holds a path, as the kernel would walk there; `path` is absolute and without links.
     pub fn holder(&self, path: &Path) -> Option<&'a Mount> {
-        let mut at = self.root?;
+        let mut at = self.first(&self.tops, path)?;
         // A walk meets each mount once; more steps mean that the table is not a tree.
         for _ in 0..self.mounts.len() {
-            let Some(next) = self.next(at, path) else { break };
+            let children = self.children.get(&self.mounts[at].id);
+            let Some(next) = children.and_then(|children| self.first(children, path)) else { break };
             at = next;
         }
         Some(&self.mounts[at])
     }
 
-    /// The first mount on the way to `path` among those that are mounted on mount number `at`.
-    fn next(&self, at: usize, path: &Path) -> Option<usize> {
-        let children = self.children.get(&self.mounts[at].id)?;
-        let on_the_way =
-            children.iter().copied().filter(|&child| path.starts_with(&self.mounts[child].point));
+    /// The first mount on the way to `path` among these, which are mounted on the same one.
+    fn first(&self, among: &[usize], path: &Path) -> Option<usize> {
+        let on_the_way = among.iter().copied().filter(|&at| path.starts_with(&self.mounts[at].point));
         // Of several at the same point the last hides the others.
-        on_the_way.rev().min_by_key(|&child| self.mounts[child].point.components().count())
+        on_the_way.rev().min_by_key(|&at| self.mounts[at].point.components().count())
     }
 
     /// The mount that is seen at exactly this mount point.
@@ -238,6 +241,21 @@ mod tests {
             (Some(3), Some(5), Some(1), Some(1))
         );
         assert!(lookup.at(Path::new("/a/b")).is_none());
+    }
+
+    #[test]
+    fn below_a_root_that_is_no_mount_the_walk_begins_at_what_is_mounted() {
+        // As a chroot sees it: the mount that holds its root is not in its table.
+        let text = "2 1 8:2 / /srv rw - ext4 b rw\n3 1 8:3 / /srv/a rw - ext4 c rw\n4 2 8:4 / /srv/b rw - ext4 d rw\n\
+                    5 2 8:5 / /srv/a rw - ext4 e rw\n";
+        let table = MountTable::parse(text.as_bytes());
+        let lookup = Lookup::of(&table);
+        let at = |path: &str| lookup.holder(Path::new(path)).map(|mount| mount.id);
+        assert_eq!(
+            (at("/srv/b/x"), at("/srv/x"), at("/srv/a"), at("/etc")),
+            (Some(4), Some(2), Some(5), None)
+        );
+        assert_eq!(plain(text), ["/srv", "/srv/a", "/srv/b"]);
     }
 
     #[test]

@@ -123,11 +123,11 @@ impl Table {
     fn read(&self, file: &File, start: u64, count: u64) -> io::Result<Vec<Row>> {
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0) * ROW];
         file.read_exact_at(&mut bytes, self.at + start * ROW as u64)?;
-        Ok(bytes.chunks_exact(ROW).map(decode_row).collect())
+        Ok(bytes.as_chunks().0.iter().map(decode_row).collect())
     }
 }
 
-fn decode_row(bytes: &[u8]) -> Row {
+fn decode_row(bytes: &[u8; ROW]) -> Row {
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
     (number(0), number(8))
 }
