@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
+use reliab_common::clock::{Clock as _, local};
 use reliab_common::ui::Ui;
 use reliab_repo::error::Error;
 use reliab_repo::format::escape::escape;
@@ -56,7 +58,25 @@ impl RepoArg {
         for damaged in &snapshots.damaged {
             ui.warn(format_args!("{} is damaged: {}", damaged.key, damaged.reason));
         }
+        for key in &snapshots.foreign {
+            ui.warn(format_args!("{key} does not belong into the repository"));
+        }
+        warn_of_the_future(&snapshots, session.clock.now(), ui);
         Ok(OpenRepository { folder, repository, snapshots })
+    }
+}
+
+/// Clocks of two machines may differ by less than this.
+const SKEW: TimeDelta = TimeDelta::hours(1);
+
+/// Tells of snapshots that carry a time that is not yet.
+fn warn_of_the_future(list: &SnapshotList, now: DateTime<Utc>, ui: &mut Ui) {
+    for stored in list.snapshots.iter().filter(|stored| stored.snapshot.time > now + SKEW) {
+        ui.warn(format_args!(
+            "snapshot {} carries the time {}: a clock was wrong then, or is now",
+            stored.id.short(),
+            local(stored.snapshot.time),
+        ));
     }
 }
 
@@ -114,8 +134,21 @@ pub(crate) struct Selected {
 impl OpenRepository {
     /// The snapshot that `spec` names, the latest without one; a path must be in it.
     pub fn select(&self, spec: Option<&OsString>) -> anyhow::Result<Selected> {
+        self.select_of(spec, None)
+    }
+
+    /// The same; `latest` is the latest of a host, if one is given.
+    pub fn select_of(&self, spec: Option<&OsString>, host: Option<&str>) -> anyhow::Result<Selected> {
         let (name, below) = spec.map_or(("latest".to_owned(), None), |spec| parse(spec));
-        let stored = self.snapshots.find(&name).map_err(of(&self.folder))?.clone();
+        let found = match host {
+            Some(_) if name != "latest" => {
+                let text = format!("cannot find the latest of a host and snapshot {name:?}: leave out one");
+                return Err(UsageError(text).into());
+            }
+            Some(_) => self.snapshots.latest(host),
+            None => self.snapshots.find(&name),
+        };
+        let stored = found.map_err(of(&self.folder))?.clone();
         if let Some(below) = &below {
             self.require(&stored, below)?;
         }

@@ -45,6 +45,9 @@ pub struct Args {
     snapshot: Option<OsString>,
     #[command(flatten)]
     repo: RepoArg,
+    /// The latest snapshot of this host; without it, of all hosts.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Restore into this folder, which must be empty or absent unless --overwrite says otherwise.
     #[arg(long, short, value_name = "DIR")]
     target: Option<PathBuf>,
@@ -74,7 +77,7 @@ pub struct Args {
 /// What to do with what is already there.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OverwriteArg {
-    /// Replace whatever is there
+    /// Replace whatever is there, but a folder that is not empty
     Always,
     /// Replace files whose size or time differ
     IfChanged,
@@ -159,7 +162,7 @@ impl Tool for Args {
             return Err(UsageError(text.into()).into());
         }
         let repository = self.repo.open(session, ui)?;
-        let selected = repository.select(self.snapshot.take().as_ref())?;
+        let selected = repository.select_of(self.snapshot.take().as_ref(), self.host.as_deref())?;
         session.record(&repository.folder.display().to_string(), ui, |job, ui| {
             self.restore(&repository, &selected, job, ui)
         })

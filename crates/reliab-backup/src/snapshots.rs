@@ -215,6 +215,7 @@ mod tests {
             paths: vec![text("/srv/app/data/uploads/of/customers"), text("/etc")],
             tags: vec![text("nightly"), text("before-the-upgrade"), text("kept")],
             parent: None,
+            after: Vec::new(),
             layers: Vec::new(),
             stats: Stats { files: 12_345_678, bytes: 1 << 39, added_bytes: 1 << 29, ..Stats::default() },
             errors: Vec::new(),

@@ -27,7 +27,7 @@ use crate::format::snapshot::{Snapshot, SourceError, Stats};
 use crate::format::table::PackTable;
 use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
-use crate::repository::{Repository, StoredSnapshot};
+use crate::repository::{Repository, SnapshotList, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
 use crate::walk::{Filter, FilterOptions, Walk, open_roots};
 use merge::Merge;
@@ -126,6 +126,8 @@ struct Job<'a> {
     cache: PathBuf,
     /// Packs that an attempt before this one has published.
     added: Vec<PackTable>,
+    /// The snapshots that were there when it began.
+    before: SnapshotList,
     /// Holds the cache where the folder asked for cannot be written.
     scratch: Option<tempfile::TempDir>,
 }
@@ -136,7 +138,7 @@ impl<'a> Job<'a> {
         let key = blake3::hash(format!("{}\0{}", options.host, paths.join("\0")).as_bytes()).to_hex();
         let folder = options.cache.join(&repository.config().id).join(&key[..16]);
         if std::fs::create_dir_all(&folder).is_ok() && !options.dry_run {
-            return Ok(Self { repository, options, paths, cache: folder, added: Vec::new(), scratch: None });
+            return Self::with(repository, options, folder, None);
         }
         Self::in_scratch(repository, options, Some(&folder))
     }
@@ -147,15 +149,23 @@ impl<'a> Job<'a> {
         options: &'a BackupOptions,
         old: Option<&Path>,
     ) -> Result<Self> {
-        let paths = paths_of(options)?;
         let scratch =
             tempfile::tempdir().map_err(Error::local("create a folder in", std::env::temp_dir()))?;
         if let Some(old) = old {
             // A dry run may read the real cache and must not change it.
             copy_cache(old, scratch.path());
         }
-        let cache = scratch.path().to_owned();
-        Ok(Self { repository, options, paths, cache, added: Vec::new(), scratch: Some(scratch) })
+        Self::with(repository, options, scratch.path().to_owned(), Some(scratch))
+    }
+
+    fn with(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        cache: PathBuf,
+        scratch: Option<tempfile::TempDir>,
+    ) -> Result<Self> {
+        let (paths, before) = (paths_of(options)?, repository.snapshots()?);
+        Ok(Self { repository, options, paths, cache, added: Vec::new(), before, scratch })
     }
 
     /// Removes a damaged cache; where only a copy of it is used, or it cannot be removed, it is left alone.
@@ -225,6 +235,7 @@ impl<'a> Job<'a> {
         stats: Stats,
         errors: Vec<SourceError>,
     ) -> Snapshot {
+        let parent = parent.map(|parent| parent.stored.id);
         Snapshot {
             time: self.options.time,
             host: self.options.host.clone(),
@@ -232,7 +243,8 @@ impl<'a> Job<'a> {
             program: self.options.program.clone(),
             paths: self.paths.clone(),
             tags: self.options.tags.clone(),
-            parent: parent.map(|parent| parent.stored.id),
+            parent,
+            after: self.before.ends().into_iter().filter(|&id| Some(id) != parent).collect(),
             layers,
             stats,
             errors,

@@ -35,10 +35,9 @@ pub(super) struct Parent {
 impl Parent {
     /// The parent of a job, if it has one that can be used.
     pub(super) fn find(job: &Job<'_>) -> Result<Option<Self>> {
-        let list = job.repository.snapshots()?;
         let is_ours =
-            |s: &&StoredSnapshot| s.snapshot.host == job.options.host && s.snapshot.paths == job.paths;
-        let Some(stored) = list.snapshots.iter().rev().find(is_ours) else { return Ok(None) };
+            |s: &StoredSnapshot| s.snapshot.host == job.options.host && s.snapshot.paths == job.paths;
+        let Some(stored) = job.before.latest_of(is_ours) else { return Ok(None) };
         let path = job.cache.join(CACHE_FILE);
         let usable = |cache: &Cache| {
             cache.directory().layers.iter().map(|l| l.list).eq(stored.snapshot.layers.iter().copied())

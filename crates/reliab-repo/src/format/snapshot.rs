@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub tags: Vec<String>,
     /// The snapshot it was compared with.
     pub parent: Option<ObjectId>,
+    /// More that were there before it, readable or not: clocks do not tell which one is newer.
+    pub after: Vec<ObjectId>,
     /// Lists of the base and its overlays, oldest first.
     pub layers: Vec<BlobId>,
     /// What the run did.
@@ -79,6 +81,8 @@ struct Raw {
     paths: Vec<String>,
     tags: Vec<String>,
     parent: Option<String>,
+    #[serde(default)]
+    after: Vec<String>,
     layers: Vec<String>,
     stats: Stats,
     errors: Vec<SourceError>,
@@ -87,6 +91,7 @@ struct Raw {
 /// Writes a snapshot: JSON with one key a line.
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, Malformed> {
     let text = |value: serde_json::Result<String>| value.map_err(Malformed::new);
+    let after: Vec<String> = snapshot.after.iter().map(ToString::to_string).collect();
     let fields = [
         ("reliab", "\"snapshot\"".to_owned()),
         ("version", VERSION.to_string()),
@@ -97,6 +102,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, Malformed> {
         ("paths", text(serde_json::to_string(&snapshot.paths))?),
         ("tags", text(serde_json::to_string(&snapshot.tags))?),
         ("parent", text(serde_json::to_string(&snapshot.parent.map(|id| id.to_string())))?),
+        ("after", text(serde_json::to_string(&after))?),
         (
             "layers",
             text(serde_json::to_string(
@@ -106,7 +112,12 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, Malformed> {
         ("stats", text(serde_json::to_string(&snapshot.stats))?),
         ("errors", text(serde_json::to_string(&snapshot.errors))?),
     ];
-    let lines: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    let is_told = |key: &str| key != "after" || !after.is_empty();
+    let lines: Vec<String> = fields
+        .iter()
+        .filter(|(key, _)| is_told(key))
+        .map(|(key, value)| format!("\"{key}\":{value}"))
+        .collect();
     Ok(format!("{{\n{}\n}}\n", lines.join(",\n")).into_bytes())
 }
 
@@ -117,7 +128,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, Malformed> {
         return Err(Malformed(format!("it is a {} of version {}", raw.reliab, raw.version)));
     }
     let layer = |id: &String| BlobId::parse(id).ok_or_else(|| Malformed::new("bad layer id"));
-    let parent = |id: String| ObjectId::parse(&id).ok_or_else(|| Malformed::new("bad parent id"));
+    let older =
+        |id: &String| ObjectId::parse(id).ok_or_else(|| Malformed::new("bad id of an older snapshot"));
     Ok(Snapshot {
         time: raw.time,
         host: raw.host,
@@ -125,7 +137,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, Malformed> {
         program: raw.program,
         paths: raw.paths,
         tags: raw.tags,
-        parent: raw.parent.map(parent).transpose()?,
+        parent: raw.parent.as_ref().map(older).transpose()?,
+        after: raw.after.iter().map(older).collect::<Result<_, _>>()?,
         layers: raw.layers.iter().map(layer).collect::<Result<_, _>>()?,
         stats: raw.stats,
         errors: raw.errors,
@@ -146,6 +159,7 @@ mod tests {
             paths: vec!["/srv/a b".into()],
             tags: vec!["daily".into()],
             parent: Some(ObjectId([5; 32])),
+            after: vec![ObjectId([6; 32])],
             layers: vec![BlobId([1; 32]), BlobId([2; 32])],
             stats: Stats { entries: 3, layer_entries: vec![3, 1], ..Stats::default() },
             errors: vec![SourceError { path: "x%0A".into(), error: "permission denied".into() }],

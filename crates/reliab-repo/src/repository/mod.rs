@@ -126,26 +126,45 @@ fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
     storage.put(CONFIG, &encode_config(&Config { id, created: now, chunker }))
 }
 
-/// Replaces the script and the README that an older version has put there, or that are damaged or gone: who needs them
-/// has nothing else. Those of a newer version stay.
-fn refresh_texts(storage: &dyn Storage) -> Result<()> {
-    let script = stored_text(storage, "recover.sh");
-    if script.as_deref().and_then(edition) > edition(RECOVER_SH.as_bytes()) {
-        return Ok(());
-    }
-    // The script comes last: as long as it is the old one, a run that was cut off here does the rest.
-    if stored_text(storage, "README").as_deref() != Some(README.as_bytes()) {
-        storage.put("README", README.as_bytes())?;
-    }
-    if script.as_deref() != Some(RECOVER_SH.as_bytes()) {
-        storage.put("recover.sh", RECOVER_SH.as_bytes())?;
-    }
-    Ok(())
+/// A text beside the packs that is to be written anew.
+pub(crate) struct StaleText {
+    /// Its key.
+    pub(crate) key: &'static str,
+    /// What is wrong with it; `None` where an older version wrote it.
+    pub(crate) problem: Option<String>,
+    text: &'static str,
 }
 
-/// `None` where it cannot be read, be it gone, damaged or much too long: then it is of no use to anybody.
-fn stored_text(storage: &dyn Storage, key: &str) -> Option<Vec<u8>> {
-    storage.get(key, TEXT_LIMIT).ok()
+/// The script and the README, where an older version has put them there, or they are damaged or gone: who needs them
+/// has nothing else. Those of a newer version stay.
+pub(crate) fn stale_texts(storage: &dyn Storage) -> Vec<StaleText> {
+    let script = storage.get("recover.sh", TEXT_LIMIT);
+    let written = script.as_deref().ok().and_then(edition);
+    let current = edition(RECOVER_SH.as_bytes());
+    // The README has no number of its own: it came with the script.
+    let is_newer = written > current;
+    let is_older = written.is_some() && written < current;
+    let readme = storage.get("README", TEXT_LIMIT);
+    // The script comes last: as long as it is the old one, a run that was cut off before it does the rest.
+    let texts = [("README", readme, README), ("recover.sh", script, RECOVER_SH)];
+    let stale = |(key, found, text): (_, Result<Vec<u8>>, &'static str)| {
+        let problem = match found {
+            Ok(found) if is_newer || found == text.as_bytes() => return None,
+            Ok(_) if is_older => None,
+            Ok(_) => Some("it is not as reliab wrote it".to_owned()),
+            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("it is missing".to_owned())
+            }
+            Err(Error::Damaged { reason, .. }) => Some(reason),
+            Err(error) => Some(error.told()),
+        };
+        Some(StaleText { key, problem, text })
+    };
+    texts.into_iter().filter_map(stale).collect()
+}
+
+fn refresh_texts(storage: &dyn Storage) -> Result<()> {
+    stale_texts(storage).iter().try_for_each(|stale| storage.put(stale.key, stale.text.as_bytes()))
 }
 
 /// The number in the line `# recover.sh, edition N` near the top of a script; the first scripts have none.

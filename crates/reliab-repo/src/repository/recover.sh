@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 3
+# recover.sh, edition 4
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -673,7 +673,7 @@ run() {
 
 ############################################################################################ snapshots
 
-# $W/snapshots: "TIME ID ..." a line, the oldest first; damaged ones are reported.
+# $W/snapshots: "TIME ID ..." a line, by time; the last word is what it came after. Damaged ones are reported.
 read_snapshots() {
 	names_in snapshots | note snapshot.names
 	settled
@@ -688,18 +688,21 @@ read_snapshots() {
 	function text(v) { sub(/,$/, "", v); gsub(/^"|"$/, "", v); return v }
 	function words(v) { sub(/,$/, "", v); gsub(/^\["?|"?\]$/, "", v); gsub(/","/, ", ", v); return v }
 	{ gsub(/\t/, " ") }
-	FNR == 1 { id = substr(FILENAME, 11); time = host = paths = tags = ""; errors = 0 }
+	FNR == 1 { id = substr(FILENAME, 11); time = host = paths = tags = older = ""; errors = 0 }
 	/^"time":/ { time = text(substr($0, 8)) }
 	/^"host":/ { host = text(substr($0, 8)) }
 	/^"paths":/ { paths = words(substr($0, 9)) }
 	/^"tags":/ { tags = words(substr($0, 8)) }
+	/^"parent":/ || /^"after":/ {
+		sub(/^"[a-z]*":/, ""); gsub(/[^0-9a-f]+/, " "); older = older " " $0
+	}
 	/^"errors":/ { errors = gsub(/"error":"/, "") }
 	/^}/ {
 		# Fractions of a second in full, so that times sort.
 		sub(/Z$/, "", time); if (time !~ /\./) time = time "."
 		time = substr(time "000000000", 1, 29)
 		if (time !~ /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/) next
-		print time "\t" id "\t" host "\t" paths "\t" tags "\t" errors
+		print time "\t" id "\t" host "\t" paths "\t" tags "\t" errors "\t" older
 	}') <"$W/snapshot.good" | tr -d '\000-\010\013-\037\177' | sort | note snapshots
 	settled
 	# One that has no last line, or no time, is damaged, whatever its checksum.
@@ -749,14 +752,19 @@ no_snapshot() {
 open_snapshot() {
 	read_snapshots
 	if [ "$1" = latest ]; then
-		ID=$(awk -F '\t' '{ id = $2 } END { print id }' "$W/snapshots")
+		# A clock may have been wrong: what another says it came after is not the latest, whatever its time.
+		ID=$(awk -F '\t' '{ id[NR] = $2; n = split($7, o, " "); for (i = 1; i <= n; i++) older[o[i]] = 1 }
+			END { for (i = NR; i && (id[i] in older); ) i--; if (i) print id[i] }' "$W/snapshots")
 		[ -n "$ID" ] || die 4 "there is no readable snapshot in $REPO"
-		if [ -s "$W/snapshot.bad" ] && [ "$KEEP" = 0 ]; then
+		awk -F '\t' '!second { n = split($7, o, " "); for (i = 1; i <= n; i++) older["snapshots/" o[i]] = 1; next }
+			!($0 in older)' "$W/snapshots" second=1 "$W/snapshot.bad" | note snapshot.newer
+		settled
+		if [ -s "$W/snapshot.newer" ] && [ "$KEEP" = 0 ]; then
 			die 4 "the damaged snapshot may be the latest. Name the one you want
 (\`sh recover.sh list\` shows them); with --keep-going, latest is the latest
 that is readable"
 		fi
-		[ ! -s "$W/snapshot.bad" ] || NEWER_LOST=1
+		[ ! -s "$W/snapshot.newer" ] || NEWER_LOST=1
 	else
 		found=$(awk -F '\t' -v id="$1" 'index($2, id) == 1 { print $2 }' "$W/snapshots")
 		case $found in

@@ -1,5 +1,7 @@
 //! The snapshots of a repository: listing them, and finding the one that is meant.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
 
 use super::Repository;
@@ -21,6 +23,8 @@ pub struct StoredSnapshot {
 /// A snapshot file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedSnapshot {
+    /// What its name says.
+    pub id: ObjectId,
     /// Its key.
     pub key: String,
     /// What is wrong.
@@ -30,10 +34,12 @@ pub struct DamagedSnapshot {
 /// All snapshots of a repository.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SnapshotList {
-    /// Readable ones, oldest first.
+    /// Readable ones, by the time they carry.
     pub snapshots: Vec<StoredSnapshot>,
     /// Damaged ones.
     pub damaged: Vec<DamagedSnapshot>,
+    /// Keys of files that do not belong among snapshots.
+    pub foreign: Vec<String>,
 }
 
 /// What a person calls a snapshot: `latest`, the beginning of an id, or a date; with `:PATH` a part of it.
@@ -87,17 +93,7 @@ impl SnapshotList {
     pub fn find(&self, name: &str) -> Result<&StoredSnapshot> {
         let missing = |reason: String| Error::NoSnapshot { spec: name.to_owned(), reason };
         if name == "latest" {
-            if let Some(damaged) = self.damaged.iter().find(|damaged| !self.has_child(damaged)) {
-                let reason = format!(
-                    "it may be the latest, but it is damaged ({}); name a snapshot by its id",
-                    damaged.reason
-                );
-                return Err(Error::damaged(&damaged.key, reason));
-            }
-            return self
-                .snapshots
-                .last()
-                .ok_or_else(|| missing("the repository has no snapshots yet".into()));
+            return self.latest(None);
         }
         if let Some(found) = self.find_id(name)? {
             return Ok(found);
@@ -115,11 +111,51 @@ impl SnapshotList {
         Err(missing(format!("no id begins so; {}", self.near(name))))
     }
 
-    /// True if a readable snapshot names a damaged one as its parent, and so is newer.
-    fn has_child(&self, damaged: &DamagedSnapshot) -> bool {
-        let is_parent =
-            |s: &StoredSnapshot| s.snapshot.parent.is_some_and(|id| snapshot_key(&id) == damaged.key);
-        self.snapshots.iter().any(is_parent)
+    /// The latest snapshot, of one host or of all; an error if a damaged one may be newer.
+    pub fn latest(&self, host: Option<&str>) -> Result<&StoredSnapshot> {
+        let ends = self.ends();
+        if let Some(damaged) = self.damaged.iter().find(|damaged| ends.contains(&damaged.id)) {
+            let reason = format!(
+                "it may be the latest, but it is damaged ({}); name a snapshot by its id",
+                damaged.reason
+            );
+            return Err(Error::damaged(&damaged.key, reason));
+        }
+        let is_of = |s: &StoredSnapshot| host.is_none_or(|host| s.snapshot.host == host);
+        self.latest_of(is_of).ok_or_else(|| Error::NoSnapshot {
+            spec: "latest".into(),
+            reason: match host.filter(|_| !self.snapshots.is_empty()) {
+                Some(host) => format!("none is of host {host:?} (`reliab snapshots` lists all)"),
+                None => "the repository has no snapshots yet".into(),
+            },
+        })
+    }
+
+    /// The newest of those that fit: of what others of them came after, whatever the clocks said, none is.
+    pub fn latest_of(&self, fits: impl Fn(&StoredSnapshot) -> bool) -> Option<&StoredSnapshot> {
+        let fitting: Vec<&StoredSnapshot> = self.snapshots.iter().filter(|s| fits(s)).collect();
+        let older = self.older_than(&fitting);
+        fitting.into_iter().rev().find(|s| !older.contains(&s.id))
+    }
+
+    /// Snapshots, readable or not, that came last: no readable one says that it came after them.
+    pub fn ends(&self) -> Vec<ObjectId> {
+        let older: HashSet<ObjectId> = self.snapshots.iter().flat_map(before).collect();
+        let damaged = self.damaged.iter().map(|damaged| damaged.id);
+        self.snapshots.iter().map(|s| s.id).chain(damaged).filter(|id| !older.contains(id)).collect()
+    }
+
+    /// What these came after, as far as readable snapshots tell.
+    fn older_than(&self, these: &[&StoredSnapshot]) -> HashSet<ObjectId> {
+        let by_id: HashMap<ObjectId, &StoredSnapshot> = self.snapshots.iter().map(|s| (s.id, s)).collect();
+        let mut older = HashSet::new();
+        let mut next: Vec<ObjectId> = these.iter().copied().flat_map(before).collect();
+        while let Some(id) = next.pop() {
+            if older.insert(id) {
+                next.extend(by_id.get(&id).copied().into_iter().flat_map(before));
+            }
+        }
+        older
     }
 
     fn find_id(&self, prefix: &str) -> Result<Option<&StoredSnapshot>> {
@@ -157,14 +193,23 @@ impl SnapshotList {
     }
 }
 
+/// The snapshots that this one says it came after.
+fn before(stored: &StoredSnapshot) -> impl Iterator<Item = ObjectId> + '_ {
+    stored.snapshot.parent.iter().chain(&stored.snapshot.after).copied()
+}
+
 impl Repository {
     /// Reads all snapshots.
     pub fn snapshots(&self) -> Result<SnapshotList> {
         let mut list = SnapshotList::default();
         for object in self.storage.list("snapshots")? {
+            let Some(id) = object.key.strip_prefix("snapshots/").and_then(ObjectId::parse) else {
+                list.foreign.push(object.key);
+                continue;
+            };
             match self.read_snapshot(&object.key) {
                 Ok(stored) => list.snapshots.push(stored),
-                Err(reason) => list.damaged.push(DamagedSnapshot { key: object.key, reason }),
+                Err(reason) => list.damaged.push(DamagedSnapshot { id, key: object.key, reason }),
             }
         }
         list.snapshots.sort_by_key(|s| (s.snapshot.time, s.id));

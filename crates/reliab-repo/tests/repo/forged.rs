@@ -182,6 +182,7 @@ impl Forgery {
                 paths: vec!["/".into()],
                 tags: Vec::new(),
                 parent: None,
+                after: Vec::new(),
                 layers: vec![list],
                 stats: Stats::default(),
                 errors: Vec::new(),

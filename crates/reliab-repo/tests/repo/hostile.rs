@@ -182,6 +182,7 @@ fn snapshot(layers: Vec<BlobId>) -> Snapshot {
         paths: vec!["/".into()],
         tags: Vec::new(),
         parent: None,
+        after: Vec::new(),
         layers,
         stats: Stats::default(),
         errors: Vec::new(),
