@@ -3,7 +3,7 @@
 mod files;
 mod packs;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -13,11 +13,11 @@ use crate::event::Events;
 use crate::format::entry::{Content, Data, Kind, Pieces};
 use crate::format::escape::escape;
 use crate::format::table::BlobKind;
-use crate::id::BlobId;
+use crate::id::{BlobId, ObjectId};
 use crate::index::{Index, IndexProblem};
 use crate::manifest::{Manifest, ManifestEntry};
-use crate::repository::{Repository, StoredSnapshot};
-use crate::storage::{Storage, pack_key};
+use crate::repository::{Repository, SnapshotList, StoredSnapshot, stale_texts};
+use crate::storage::{Storage, pack_key, snapshot_key};
 
 /// How deep to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +54,7 @@ pub struct Sample {
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The file or blob: "pack ab12…", "snapshot cd34…", "index …", "repository.json".
+    /// The file or blob: "packs/ab/ab12…", "snapshots/cd34…", "index/…", "repository.json", "recover.sh", "blob …".
     pub object: String,
     /// What is wrong with it.
     pub problem: String,
@@ -81,6 +81,9 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Bytes read from packs.
     pub bytes: u64,
+    /// Lists of entries that no readable snapshot names: a run ended before it published its snapshot, or the
+    /// snapshot is gone. Nothing in the repository says which.
+    pub unclaimed_lists: u64,
     /// Where the next sample begins.
     pub cursor: Option<String>,
 }
@@ -105,10 +108,10 @@ pub fn verify(
     };
     let mut report = VerifyReport::default();
     findings.index(&repository);
+    findings.texts(storage.as_ref());
     let list = repository.snapshots()?;
-    for damaged in &list.damaged {
-        findings.lost(&damaged.key, &damaged.reason);
-    }
+    findings.snapshots(&list);
+    report.unclaimed_lists = unclaimed_lists(&repository, &list);
     report.snapshots = (list.snapshots.len() + list.damaged.len()) as u64;
     let broken = packs::read(&repository, options, events, &mut findings, &mut report)?;
     for stored in &list.snapshots {
@@ -118,6 +121,14 @@ pub fn verify(
         files::check(&repository, &list.snapshots, &broken, &mut findings, events)?;
     }
     Ok(findings.report(report))
+}
+
+fn unclaimed_lists(repository: &Repository, list: &SnapshotList) -> u64 {
+    let claimed: HashSet<BlobId> = list.snapshots.iter().flat_map(|s| &s.snapshot.layers).copied().collect();
+    let blobs = repository.index().blobs();
+    let unclaimed = blobs.filter(|(id, place)| place.kind == BlobKind::List && !claimed.contains(id));
+    // One that lies in two packs is still one.
+    unclaimed.map(|(id, _)| id).collect::<HashSet<_>>().len() as u64
 }
 
 /// What is wrong, by object.
@@ -177,6 +188,34 @@ impl Findings {
                 IndexProblem::ForeignFile(key) => {
                     self.entry(key, "it does not belong here", false);
                 }
+            }
+        }
+    }
+
+    /// Damaged snapshots, and those that others say they came after but that are gone.
+    fn snapshots(&mut self, list: &SnapshotList) {
+        for damaged in &list.damaged {
+            self.lost(&damaged.key, &damaged.reason);
+        }
+        for key in &list.foreign {
+            self.entry(key, "it does not belong here", false);
+        }
+        let damaged = list.damaged.iter().map(|damaged| damaged.id);
+        let lying: HashSet<ObjectId> = list.snapshots.iter().map(|stored| stored.id).chain(damaged).collect();
+        for StoredSnapshot { id, snapshot } in &list.snapshots {
+            let older = snapshot.parent.iter().chain(&snapshot.after);
+            for missing in older.filter(|older| !lying.contains(older)) {
+                let problem = format!("it is missing: snapshot {} came after it", id.short());
+                self.lost(&snapshot_key(missing), &problem);
+            }
+        }
+    }
+
+    /// The script and the README that lie beside the packs.
+    fn texts(&mut self, storage: &dyn Storage) {
+        for text in stale_texts(storage) {
+            if let Some(problem) = text.problem {
+                self.entry(text.key, &format!("{problem}; the next backup writes it anew"), false);
             }
         }
     }
