@@ -141,13 +141,26 @@ impl Args {
         seen.extend((found.bytes > 0).then(|| format!("{} read", units::bytes(found.bytes))));
         let is_shallow = self.level == LevelArg::Structure;
         let unread = if is_shallow { "; the contents of files were not read" } else { "" };
+        let unclaimed = unclaimed(found.unclaimed_lists);
         format!(
-            "{}: {result}\n  looked at {} in {}{unread}",
+            "{}: {result}\n  looked at {} in {}{unread}{unclaimed}",
             folder.display(),
             seen.join(", "),
             units::duration(took),
         )
     }
+}
+
+/// A line on lists of entries without a snapshot. It is no finding: a run that was cut off is nothing to worry about.
+fn unclaimed(lists: u64) -> String {
+    if lists == 0 {
+        return String::new();
+    }
+    let belong = if lists == 1 { "belongs" } else { "belong" };
+    let lists = counted(lists, "list of entries", "lists of entries");
+    format!(
+        "\n  {lists} {belong} to no readable snapshot: a run was cut off, or a snapshot was deleted or damaged"
+    )
 }
 
 /// A share that is not nothing: a sample that reads no pack would find no damage.
@@ -224,6 +237,13 @@ fn describe(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_without_a_snapshot_are_told_only_where_there_are_any() {
+        assert_eq!(unclaimed(0), "");
+        assert!(unclaimed(1).starts_with("\n  1 list of entries belongs to no readable snapshot: "));
+        assert!(unclaimed(2).starts_with("\n  2 lists of entries belong to no readable snapshot: "));
+    }
 
     #[test]
     fn a_sample_is_more_than_nothing() {
