@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
@@ -75,6 +76,9 @@ pub struct Args {
     /// Accept sources without any file where the last snapshot had some.
     #[arg(long)]
     allow_empty: bool,
+    /// Begin a new repository where an earlier one is gone.
+    #[arg(long)]
+    new_repository: bool,
     /// Threads that compress [default: one a processor].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -83,6 +87,7 @@ pub struct Args {
 /// Where to back up to, and the engine's options.
 struct Options {
     folder: PathBuf,
+    new_repository: bool,
     engine: BackupOptions,
 }
 
@@ -93,6 +98,8 @@ struct Report<'a> {
     snapshot: Option<String>,
     dry_run: bool,
     repository: &'a Path,
+    /// Whether this run made it, or after a dry run, would have.
+    created_repository: bool,
     time: String,
     host: &'a str,
     tags: &'a [String],
@@ -137,7 +144,7 @@ impl Args {
             cache: session.cache_dir(),
             threads: threads(self.threads),
         };
-        Ok(Options { folder, engine })
+        Ok(Options { folder, new_repository: self.new_repository, engine })
     }
 
     fn filter(&self, session: &Session) -> anyhow::Result<FilterOptions> {
@@ -160,6 +167,9 @@ impl Args {
 
 fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outcome<Exit>> {
     let _lock = job.session.lock(&lock_name(&options), ui)?;
+    // Before anything is made: a wrong path must not leave a new folder behind.
+    drop(open_roots(&options.engine.sources)?);
+    let created = creation::is_due(&options.folder, options.new_repository, job.recorder.state())?;
     options.engine.filter.never = repository_folder(&options)?;
     let started = Instant::now();
     let events = UiEvents::start(ui, &job.stop, "backup");
@@ -169,23 +179,25 @@ fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outco
     let done = result.map_err(of(&options.folder))?;
     let exit = if done.unreadable > 0 { Exit::Partial } else { Exit::Done };
     if ui.is_json() {
-        ui.json(&document(Args::NAME, exit, report(&options, &done, seconds, warnings)));
+        ui.json(&document(Args::NAME, exit, report(&options, created, &done, seconds, warnings)));
+    }
+    if created {
+        ui.summary(creation::told(&options.folder, options.engine.dry_run));
     }
     ui.summary(summary(&options, &done, started.elapsed()));
     let stats = &done.stored.snapshot.stats;
     let snapshot = (!options.engine.dry_run).then(|| done.stored.id.to_string());
     let figures = json!({
-        "snapshot": snapshot, "repository": options.folder, "seconds": seconds, "stats": stats,
-        "unreadable": done.unreadable,
+        "snapshot": snapshot, "repository": options.folder.display().to_string(),
+        "location": creation::location(&options.folder).display().to_string(), "created_repository": created,
+        "seconds": seconds, "stats": stats, "unreadable": done.unreadable,
     });
     Ok(Outcome::new(exit, figures))
 }
 
-/// Makes the repository's folder, once it is clear that the sources can be read, and identifies it, so that it is
-/// not backed up into itself.
+/// Makes the repository's folder and identifies it, so that it is not backed up into itself.
 fn repository_folder(options: &Options) -> anyhow::Result<Option<(u64, u64)>> {
     let folder = &options.folder;
-    drop(open_roots(&options.engine.sources)?);
     if !options.engine.dry_run && !folder.exists() {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the repository {}", folder.display()))?;
@@ -211,13 +223,20 @@ fn lock_name(options: &Options) -> String {
     format!("backup-{}", &hasher.finish().to_string()[..16])
 }
 
-fn report<'a>(options: &'a Options, done: &'a BackupReport, seconds: f64, warnings: Warnings) -> Report<'a> {
+fn report<'a>(
+    options: &'a Options,
+    created_repository: bool,
+    done: &'a BackupReport,
+    seconds: f64,
+    warnings: Warnings,
+) -> Report<'a> {
     let snapshot = &done.stored.snapshot;
     let dry_run = options.engine.dry_run;
     Report {
         snapshot: (!dry_run).then(|| done.stored.id.to_string()),
         dry_run,
         repository: &options.folder,
+        created_repository,
         time: snapshot.time.to_rfc3339(),
         host: &snapshot.host,
         tags: &snapshot.tags,

@@ -14,6 +14,7 @@ pub mod snapshots;
 pub mod verify;
 
 mod commands;
+mod creation;
 mod engine_errors;
 mod entries;
 mod events;
