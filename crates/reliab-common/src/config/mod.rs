@@ -14,6 +14,7 @@ pub mod service;
 pub mod shown;
 pub mod slo;
 pub mod source;
+mod trust;
 pub mod uplink;
 mod values;
 
@@ -89,6 +90,18 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// The file was found, not named, and others than root and the user decide what it says.
+    #[error(
+        "cannot use the configuration {}, which was found, not named: {objection}, or name it with --config if you \
+         trust it",
+        path.display()
+    )]
+    Untrusted {
+        /// The file, in full.
+        path: PathBuf,
+        /// Why it is not trusted, and what would change that.
+        objection: String,
+    },
     /// The file says something it must not.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Content {
@@ -105,7 +118,7 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads the first configuration file there is: `explicit`, `$RELIAB_CONFIG`, the one in the working folder
-    /// `cwd`, the user's, the machine's; without any, everything has its default.
+    /// `cwd`, the user's, the machine's; without any, everything has its default. The last three must be trusted.
     pub fn load(explicit: Option<&Path>, env: &Env, cwd: &Path) -> Result<Self, ConfigError> {
         ConfigFile::find(explicit, env, cwd)?.map_or_else(|| Ok(Self::default()), |file| file.parse())
     }

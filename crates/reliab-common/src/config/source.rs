@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Channels, Config, ConfigError, is_absent, read, usual_places};
+use super::{Channels, Config, ConfigError, is_absent, read, trust, usual_places};
 use crate::paths::Env;
 use crate::secret::SecretSource;
 
@@ -26,7 +26,7 @@ pub struct NamedSecret {
 
 impl ConfigFile {
     /// Reads the first configuration file there is: `explicit`, `$RELIAB_CONFIG`, the one in the working folder
-    /// `cwd`, the user's, the machine's.
+    /// `cwd`, the user's, the machine's; of the last three, one that others could have written is an error.
     pub fn find(explicit: Option<&Path>, env: &Env, cwd: &Path) -> Result<Option<Self>, ConfigError> {
         let named = explicit.or_else(|| env.var("RELIAB_CONFIG").map(Path::new));
         if let Some(path) = named {
@@ -34,7 +34,7 @@ impl ConfigFile {
             return Ok(Some(Self { path: path.to_owned(), content }));
         }
         for path in usual_places(env, cwd) {
-            match read(&path) {
+            match trust::read(&path) {
                 Ok(content) => {
                     let path = path.strip_prefix(cwd).unwrap_or(&path).to_owned();
                     return Ok(Some(Self { path, content }));
