@@ -30,6 +30,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::NoSnapshot { .. }
         | Error::Usage { .. }
         | Error::Target { .. } => Exit::Usage,
+        Error::Locked { .. } => Exit::Locked,
         Error::Damaged { .. } | Error::MissingBlob(_) => Exit::Damaged,
         Error::Storage { .. } if error.is_damage() => Exit::Damaged,
         Error::Storage { .. }

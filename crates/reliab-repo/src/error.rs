@@ -102,6 +102,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another restore writes into the target.
+    #[error(
+        "restore into {}: another restore is writing into it; wait for it to end, or name another folder",
+        path.display()
+    )]
+    Locked {
+        /// The target.
+        path: PathBuf,
+    },
     /// Asked to stop by a signal.
     #[error("go on: stopped by a signal; what was published stays")]
     Interrupted,

@@ -1,12 +1,15 @@
 //! Reading a restored tree back from the disk and comparing it with the manifest.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
-use rustix::fs::{Advice, FileType, Mode, OFlags};
+use rustix::fs::{Advice, FileType, OFlags};
+use rustix::io::Errno;
 
+use super::held::open_to_read;
 use super::{RestoreOptions, Selection, Skipped, skipped_gap};
 use crate::archive::{link_target, xattrs_at};
 use crate::error::{Error, Result, plain, without_number};
@@ -21,17 +24,16 @@ use crate::walk::{Filter, FilterOptions, Status, Walk, Walked, open_beneath, ope
 
 /// Compares a restored tree with the snapshot: content, metadata, and that nothing is there that should not be.
 ///
-/// What was written is synced and dropped from the page cache first, so it is read from the disk.
+/// What was written is synced and dropped from the page cache first, so it is read from the disk. What this user may not
+/// read back is told and is no damage: a folder of mode 000 is as it should be if that is its mode in the snapshot.
 pub fn check(
     repository: &Repository,
     snapshot: &StoredSnapshot,
     options: &RestoreOptions,
     events: &dyn Events,
 ) -> Result<Vec<Skipped>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let target = rustix::fs::open(&options.target, flags, Mode::empty())
-        .and_then(|target| rustix::fs::syncfs(&target).map(|()| target))
-        .map_err(|errno| Error::local("sync", &options.target)(errno.into()))?;
+    let target = open_to_read(&options.target)?;
+    rustix::fs::syncfs(&target).map_err(|errno| Error::local("sync", &options.target)(errno.into()))?;
     let selection = Selection::new(options)?;
     let mut manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
     let mut root = options.target.clone();
@@ -77,8 +79,34 @@ struct Findings(Mutex<Vec<Skipped>>);
 
 impl Findings {
     fn push(&self, path: &[u8], reason: impl ToString) {
-        let finding = Skipped { path: escape(path).into_owned(), reason: reason.to_string(), damaged: true };
+        self.add(path, reason.to_string(), true);
+    }
+
+    /// Notes what could not be read back. Where permissions forbid it, it need not be wrong: they are compared apart.
+    fn unread(&self, path: &[u8], what: &str, errno: Errno) {
+        self.add(path, format!("{what}cannot be read back: {}", plain(errno)), !is_forbidden(errno));
+    }
+
+    fn add(&self, path: &[u8], reason: String, damaged: bool) {
+        let finding = Skipped { path: escape(path).into_owned(), reason, damaged };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+    }
+}
+
+fn is_forbidden(errno: Errno) -> bool {
+    matches!(errno, Errno::ACCESS | Errno::PERM)
+}
+
+/// Paths that this user may not look at, and folders that it may not list.
+#[derive(Default)]
+struct Closed(RefCell<HashSet<Vec<u8>>>);
+
+impl Closed {
+    /// True if a path, or a folder around it, is closed.
+    fn hides(&self, path: &[u8]) -> bool {
+        let closed = self.0.borrow();
+        let around = path.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(at, _)| &path[..at]);
+        !closed.is_empty() && around.chain([path, b"."]).any(|path| closed.contains(path))
     }
 }
 
@@ -127,7 +155,8 @@ impl Comparison<'_> {
         events: &dyn Events,
     ) -> Result<()> {
         let findings = self.findings;
-        let mut walk = walk.filter_map(|item| below(item, root, findings)).peekable();
+        let closed = Closed::default();
+        let mut walk = walk.filter_map(|item| below(item, root, findings, &closed)).peekable();
         for ManifestEntry { entry, .. } in wanted {
             if events.stop_requested() {
                 return Err(Error::Interrupted);
@@ -136,6 +165,8 @@ impl Comparison<'_> {
                 self.extra(&extra, &entry.path);
             }
             match walk.next_if(|found| found.path == entry.path) {
+                // Told once, of the folder.
+                None if closed.hides(&entry.path) => {}
                 None => self.findings.push(&entry.path, "it is missing"),
                 Some(found) => self.entry(&entry, &found, jobs),
             }
@@ -156,6 +187,9 @@ impl Comparison<'_> {
     fn entry(&mut self, entry: &Entry, found: &Walked, jobs: &crossbeam_channel::Sender<ReadBack>) {
         for difference in self.differences(entry, found) {
             self.findings.push(&entry.path, difference);
+        }
+        if kind_of(&entry.kind) == found.status.kind {
+            self.compare_xattrs(entry);
         }
         if let Some(difference) = self.names_differ(entry, found) {
             self.findings.push(&entry.path, difference);
@@ -193,26 +227,29 @@ impl Comparison<'_> {
         {
             differences.push("it points elsewhere".to_owned());
         }
-        let is_checked = |xattr: &Xattr| self.privileged || is_for_everyone(&xattr.0);
-        match xattrs_at(self.target, &entry.path) {
-            Ok(mut found) => {
-                found.retain(is_checked);
-                if !entry.xattrs.iter().filter(|xattr| is_checked(xattr)).eq(&found) {
-                    differences.push(XATTRS_DIFFER.to_owned());
-                }
-            }
-            Err(errno) if self.privileged || entry.xattrs.iter().any(is_checked) => {
-                differences.push(format!("its extended attributes cannot be read: {}", plain(errno)));
-            }
-            // Nothing to compare, and others may keep what they have to themselves.
-            Err(_) => {}
-        }
         if let Kind::Char(_, major, minor) | Kind::Block(_, major, minor) = &entry.kind
             && rustix::fs::makedev(*major, *minor) != status.rdev
         {
             differences.push("it is another device".to_owned());
         }
         differences
+    }
+
+    fn compare_xattrs(&self, entry: &Entry) {
+        let is_checked = |xattr: &Xattr| self.privileged || is_for_everyone(&xattr.0);
+        match xattrs_at(self.target, &entry.path) {
+            Ok(mut found) => {
+                found.retain(is_checked);
+                if !entry.xattrs.iter().filter(|xattr| is_checked(xattr)).eq(&found) {
+                    self.findings.push(&entry.path, XATTRS_DIFFER);
+                }
+            }
+            Err(errno) if self.privileged || entry.xattrs.iter().any(is_checked) => {
+                self.findings.unread(&entry.path, "its extended attributes ", errno);
+            }
+            // Nothing to compare, and others may keep what they have to themselves.
+            Err(_) => {}
+        }
     }
 
     /// What is wrong with the names of a file: those of one file must be one file, and those of several several.
@@ -270,7 +307,7 @@ fn is_for_everyone(name: &[u8]) -> bool {
 }
 
 /// The walked entry with its path below the target.
-fn below(item: crate::walk::WalkItem, root: &[u8], findings: &Findings) -> Option<Walked> {
+fn below(item: crate::walk::WalkItem, root: &[u8], findings: &Findings, closed: &Closed) -> Option<Walked> {
     let strip = |path: Vec<u8>| match path.strip_prefix(root) {
         _ if root == b"." => path,
         Some([]) => b".".to_vec(),
@@ -283,7 +320,16 @@ fn below(item: crate::walk::WalkItem, root: &[u8], findings: &Findings) -> Optio
             Some(walked)
         }
         Err(failed) => {
-            findings.push(&strip(failed.path), without_number(&failed.error.to_string()));
+            let path = strip(failed.path);
+            match Errno::from_io_error(&failed.error) {
+                Some(errno) => {
+                    findings.unread(&path, "", errno);
+                    if is_forbidden(errno) {
+                        closed.0.borrow_mut().insert(path);
+                    }
+                }
+                None => findings.push(&path, without_number(&failed.error.to_string())),
+            }
             None
         }
     }
@@ -309,7 +355,7 @@ fn read_back(queue: &Receiver<ReadBack>, target: &OwnedFd, findings: &Findings, 
         match digest_of(target, &job, &mut buffer, events) {
             Ok(digest) if digest == job.digest => {}
             Ok(_) => findings.push(&job.path, "its content differs"),
-            Err(errno) => findings.push(&job.path, plain(errno)),
+            Err(errno) => findings.unread(&job.path, "", errno),
         }
         events.advance(job.size, 1);
     }
@@ -320,7 +366,7 @@ fn digest_of(
     job: &ReadBack,
     buffer: &mut [u8],
     events: &dyn Events,
-) -> std::result::Result<Digest, rustix::io::Errno> {
+) -> std::result::Result<Digest, Errno> {
     let file = open_beneath(target, &job.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC)?;
     let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat))?;
     rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
@@ -334,7 +380,7 @@ fn digest_of(
                 hasher.update(&buffer[..len]);
                 at += len as u64;
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(other) => return Err(other),
         }
     }

@@ -7,7 +7,6 @@ use rustix::io::Errno;
 
 use super::linked::{First, Presence};
 use super::target::{Naming, Parent, Target};
-use super::worker::temporary_name;
 use super::write::Planner;
 use crate::format::entry::{Entry, Kind};
 use crate::format::escape::escape;
@@ -140,10 +139,9 @@ fn link(
     if !replace {
         return target.link(first, second, parent);
     }
-    let temporary = temporary_name(second);
-    target.remove(&temporary, parent)?;
-    target.link(first, &temporary, parent)?;
-    target.name(&temporary, second, Naming::Replace, parent)?;
+    let inode = target.inode_at(first, &mut Parent::default())?.ok_or(Errno::NOENT)?;
+    let ((), temporary) = target.make_temporary(second, |name| target.link(first, name, parent))?;
+    target.name(&temporary, inode, second, Naming::Replace, parent)?;
     // Renaming one name of a file to another name of the same does nothing (rename(2)).
-    target.remove(&temporary, parent)
+    target.remove_made(&temporary, inode, parent)
 }

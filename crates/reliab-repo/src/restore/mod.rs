@@ -5,9 +5,11 @@
 
 mod check;
 mod finish;
+mod held;
 mod linked;
 mod plan;
 mod target;
+mod temporary;
 mod worker;
 mod write;
 
@@ -23,6 +25,7 @@ use crate::format::entry::Entry;
 use crate::manifest::{Gap, Manifest};
 use crate::repository::{Repository, StoredSnapshot};
 use crate::walk::compile_patterns;
+use held::Held;
 use target::Target;
 
 /// What to do with what is already in the target.
@@ -96,14 +99,27 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     let selection = Selection::new(options)?;
     let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
-    let report = if options.dry_run {
+    if options.dry_run {
         require_room(options)?;
-        plan::count(manifest, &selection)
-    } else {
-        let fresh = prepare_target(options)?;
-        let target = Target::open(&options.target, fresh)?;
-        write::run(repository, manifest, &selection, &target, options, events)?
-    };
+        return something(plan::count(manifest, &selection), snapshot, options);
+    }
+    let held = Held::take(&options.target)?;
+    let done = require_room(options)
+        .and_then(|fresh| Target::open(&held, &options.target, fresh))
+        .and_then(|target| write::run(repository, manifest, &selection, &target, options, events))
+        .and_then(|report| something(report, snapshot, options));
+    if done.is_err() {
+        held.give_back();
+    }
+    done
+}
+
+/// An error instead of the report of a restore that found nothing.
+fn something(
+    report: RestoreReport,
+    snapshot: &StoredSnapshot,
+    options: &RestoreOptions,
+) -> Result<RestoreReport> {
     let is_nothing = report.entries + report.kept == 0 && report.skipped.is_empty();
     match nothing_there(snapshot, options) {
         Some(error) if is_nothing => Err(error),
@@ -128,13 +144,6 @@ fn nothing_there(snapshot: &StoredSnapshot, options: &RestoreOptions) -> Option<
         return Some(Error::NoSnapshot { spec, reason: format!("it holds no such path; {see}") });
     }
     (!options.exclude.is_empty()).then(|| unfit("--exclude", &options.exclude, "it leaves out everything"))
-}
-
-/// Creates the target if need be; true if it was empty.
-fn prepare_target(options: &RestoreOptions) -> Result<bool> {
-    let path = &options.target;
-    std::fs::create_dir_all(path).map_err(Error::local("create", path))?;
-    require_room(options)
 }
 
 /// Refuses a target that is in the way; true if it is empty or absent.

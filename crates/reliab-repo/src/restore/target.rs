@@ -11,6 +11,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::held::Held;
+use super::temporary::TemporaryNames;
 use crate::archive::xattrs_of;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, Meta, Xattr};
@@ -27,6 +29,18 @@ pub(super) struct Target {
     pub(super) owners_skipped: AtomicBool,
     /// Attributes that this user may not set were left out.
     pub(super) xattrs_skipped: AtomicBool,
+    pub(super) names: TemporaryNames,
+    /// No other restore can be writing into it.
+    pub(super) is_locked: bool,
+}
+
+/// Which file something is: device and inode.
+pub(super) type Inode = (u64, u64);
+
+/// Which file is open.
+pub(super) fn inode_of(file: &OwnedFd) -> std::result::Result<Inode, Errno> {
+    let status = Status::new(&rustix::fs::fstat(file)?);
+    Ok((status.device, status.inode))
 }
 
 /// What becomes of what stands at a path that gets a new file.
@@ -49,13 +63,15 @@ pub(super) struct Parent {
 }
 
 impl Target {
-    /// Opens the target; `fresh` if it was empty, so that new files there get what the probe shows.
-    pub(super) fn open(path: &Path, fresh: bool) -> Result<Self> {
-        let cannot = |errno: Errno| Error::local("open", path)(errno.into());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(cannot)?;
-        let (status, plain) = probe(&root).map_err(cannot)?;
+    /// The target at a path; `fresh` if it was empty, so that new files there get what the probe shows.
+    pub(super) fn open(held: &Held, path: &Path, fresh: bool) -> Result<Self> {
+        let root = held.folder.try_clone().map_err(Error::local("open", path))?;
+        let names = TemporaryNames::new();
+        let probed = probe(&root, &names).map_err(|errno| Error::local("open", path)(errno.into()));
+        let (status, plain) = probed?;
         Ok(Self {
+            names,
+            is_locked: held.is_locked,
             root,
             born: (fresh && plain).then_some((status.uid, status.gid)),
             umask: if plain { 0o777 & !status.mode } else { 0o777 },
@@ -120,34 +136,54 @@ impl Target {
         rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::from_raw_mode(mode))
     }
 
-    /// Removes what was made at a path if it did not become what it should be.
+    /// Removes a file that was made at a path if it did not become what it should be.
     ///
     /// What cannot be removed is left: the error that is told is the first.
     pub(super) fn whole_or_gone<T>(
         &self,
         made: std::result::Result<T, Errno>,
+        file: &OwnedFd,
         path: &[u8],
         last: &mut Parent,
     ) -> std::result::Result<T, Errno> {
         if made.is_err() {
-            self.remove(path, last).unwrap_or(());
+            inode_of(file).and_then(|inode| self.remove_made(path, inode, last)).unwrap_or(());
         }
         made
     }
 
-    /// Gives what was written under a temporary name its own, or removes it.
+    /// Removes what was made at a path, unless something else stands there by now.
+    pub(super) fn remove_made(
+        &self,
+        path: &[u8],
+        made: Inode,
+        last: &mut Parent,
+    ) -> std::result::Result<(), Errno> {
+        if self.inode_at(path, last)? == Some(made) { self.remove(path, last) } else { Ok(()) }
+    }
+
+    /// Gives what was made under a temporary name its own, or removes it.
+    ///
+    /// What another program has put there meanwhile is neither named nor removed (`STALE`).
     pub(super) fn name(
         &self,
         temporary: &[u8],
+        made: Inode,
         path: &[u8],
         naming: Naming,
         last: &mut Parent,
     ) -> std::result::Result<(), Errno> {
+        if self.inode_at(temporary, last)? != Some(made) {
+            return Err(Errno::STALE);
+        }
         let named = match naming {
             Naming::New => self.rename_new(temporary, path, last),
             Naming::Replace => self.replace(temporary, path, last),
         };
-        self.whole_or_gone(named, temporary, last)
+        if named.is_err() {
+            self.remove_made(temporary, made, last).unwrap_or(());
+        }
+        named
     }
 
     fn replace(&self, temporary: &[u8], path: &[u8], last: &mut Parent) -> std::result::Result<(), Errno> {
@@ -300,7 +336,27 @@ impl Target {
         read && Digest(*hasher.finalize().as_bytes()) == content.digest
     }
 
-    fn kind_of(&self, path: &[u8], last: &mut Parent) -> std::result::Result<Option<FileType>, Errno> {
+    /// Which file stands at a path.
+    pub(super) fn inode_at(
+        &self,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<Option<Inode>, Errno> {
+        Ok(self.status(path, last)?.map(|status| (status.device, status.inode)))
+    }
+
+    /// What a folder holds.
+    pub(super) fn names_in(&self, folder: &[u8]) -> std::result::Result<Vec<Vec<u8>>, Errno> {
+        let folder = open_beneath(&self.root, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        let names = rustix::fs::Dir::new(folder)?;
+        names.map(|name| name.map(|name| name.file_name().to_bytes().to_vec())).collect()
+    }
+
+    pub(super) fn kind_of(
+        &self,
+        path: &[u8],
+        last: &mut Parent,
+    ) -> std::result::Result<Option<FileType>, Errno> {
         Ok(self.status(path, last)?.map(|status| status.kind))
     }
 
@@ -338,7 +394,10 @@ impl Target {
             Kind::File(_) | Kind::Dir(_) => {}
         }
         let stamped = self.stamp_path(entry, path, last);
-        self.whole_or_gone(stamped, path, last)
+        if stamped.is_err() {
+            self.remove(path, last).unwrap_or(());
+        }
+        stamped
     }
 
     /// Gives what stands at a path an entry's owner, mode, attributes and times.
@@ -422,34 +481,15 @@ fn times(meta: &Meta) -> Timestamps {
 }
 
 /// Creates and removes a file to see what new files get: its status, and true if no default ACL interferes.
-fn probe(root: &OwnedFd) -> std::result::Result<(Status, bool), Errno> {
-    const NAME: &std::ffi::CStr = c".reliab-restore-probe";
+fn probe(root: &OwnedFd, names: &TemporaryNames) -> std::result::Result<(Status, bool), Errno> {
+    let name = names.beside(b".");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let create = || rustix::fs::openat(root, NAME, flags, Mode::from_raw_mode(0o777));
-    let file = match create() {
-        Err(Errno::EXIST) if is_leftover(root, NAME) => {
-            rustix::fs::unlinkat(root, NAME, AtFlags::empty()).and_then(|()| create())
-        }
-        other => other,
-    };
-    let file = match file {
-        // Somebody else's: then everything is said explicitly.
-        Err(Errno::EXIST) => return raw_stat(root, b"").map(|stat| (Status::new(&stat), false)),
-        other => other?,
-    };
+    let file = rustix::fs::openat(root, &name[..], flags, Mode::from_raw_mode(0o777))?;
     let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat));
-    let mut names = [0; 1024];
-    let plain = !matches!(rustix::fs::flistxattr(&file, &mut names), Ok(len) if len > 0);
-    rustix::fs::unlinkat(root, NAME, AtFlags::empty())?;
+    let mut attributes = [0; 1024];
+    let plain = !matches!(rustix::fs::flistxattr(&file, &mut attributes), Ok(len) if len > 0);
+    rustix::fs::unlinkat(root, &name[..], AtFlags::empty())?;
     Ok((status?, plain))
-}
-
-/// True if a name stands for what a run that was killed leaves: an empty file of this user.
-fn is_leftover(root: &OwnedFd, name: &std::ffi::CStr) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    raw_stat(root, name.to_bytes())
-        .map(|stat| Status::new(&stat))
-        .is_ok_and(|status| status.kind == FileType::RegularFile && (status.size, status.uid) == (0, own))
 }
 
 /// `chmod` that cannot be led outside: the name is opened without following it, then changed by that handle.
@@ -466,10 +506,17 @@ fn chmod_beneath(folder: &OwnedFd, name: &CString, mode: Mode) -> std::result::R
 mod tests {
     use super::*;
 
+    impl Target {
+        /// A target that nobody else writes into.
+        pub(in super::super) fn at(path: &Path, fresh: bool) -> Result<Self> {
+            Self::open(&Held::take(path)?, path, fresh)
+        }
+    }
+
     #[test]
     fn attributes_that_are_refused_are_given_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::open(folder.path(), true).unwrap();
+        let target = Target::at(folder.path(), true).unwrap();
         let xattrs: Vec<Xattr> = vec![(b"user.taken".to_vec(), vec![1]), (b"user.refused".to_vec(), vec![2])];
         // Of a file system without attributes, or one whose room for those of a file is used up.
         for errno in [Errno::NOTSUP, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE] {
@@ -493,7 +540,7 @@ mod tests {
     #[test]
     fn what_only_root_may_set_is_noted_for_others() {
         let folder = tempfile::tempdir().unwrap();
-        let target = Target { privileged: false, ..Target::open(folder.path(), true).unwrap() };
+        let target = Target { privileged: false, ..Target::at(folder.path(), true).unwrap() };
         let capability: Vec<Xattr> = vec![(b"security.capability".to_vec(), vec![1])];
         assert_eq!(target.set_xattrs(&capability, |_, _| Err(Errno::PERM)).unwrap(), vec![]);
         assert!(target.xattrs_skipped.load(Ordering::Relaxed));

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Skipped;
 use super::linked::{First, Presence, note};
 use super::plan::SmallFile;
-use super::target::{Naming, Parent, Refused, Target};
+use super::target::{Naming, Parent, Refused, Target, inode_of};
 use crate::blob::BlobReader;
 use crate::content::Part;
 use crate::error::{Error, Result, plain};
@@ -34,7 +34,7 @@ pub(super) enum Job {
 pub(super) struct LargeFile {
     pub(super) entry: Entry,
     /// The name it has until it is whole.
-    pub(super) temporary: Option<Vec<u8>>,
+    pub(super) temporary: Vec<u8>,
     /// What becomes of what stands at its own.
     pub(super) naming: Naming,
     pub(super) file: OwnedFd,
@@ -113,7 +113,7 @@ impl Shared<'_> {
             self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.stop.store(true, Ordering::Relaxed);
         } else {
-            self.skip(path, plain(errno), false);
+            self.skip(path, refusal(errno), false);
         }
     }
 
@@ -140,11 +140,13 @@ impl Shared<'_> {
     }
 }
 
-/// A name in the same folder, for what is not whole yet.
-pub(super) fn temporary_name(path: &[u8]) -> Vec<u8> {
-    let folder = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-    let hash = blake3::hash(path).to_hex();
-    [&path[..folder], b".reliab-restore-", &hash.as_bytes()[..16]].concat()
+/// Why the target did not take an entry.
+fn refusal(errno: Errno) -> String {
+    if errno == Errno::STALE {
+        return "what was written of it was moved or replaced by another program; restore it again"
+            .to_owned();
+    }
+    plain(errno)
 }
 
 pub(super) fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
@@ -270,18 +272,17 @@ fn write_small(
 ) -> std::result::Result<(), Errno> {
     let target = shared.target;
     let path = &file.entry.path;
-    let temporary = file.replace.then(|| temporary_name(path));
-    let first_path = temporary.as_ref().unwrap_or(path);
-    if let Some(temporary) = &temporary {
-        // Left by a run that was killed; if it cannot be removed, creating it says so.
-        target.remove(temporary, parent).unwrap_or(());
-    }
-    let out = target.create(first_path, &file.entry, parent)?;
+    let (out, temporary) = if file.replace {
+        let made = target.make_temporary(path, |name| target.create(name, &file.entry, parent))?;
+        (made.0, Some(made.1))
+    } else {
+        (target.create(path, &file.entry, parent)?, None)
+    };
     let written = write_full(&out, content, 0)
         .and_then(|()| target.stamp_new(&out, &file.entry.meta, &file.entry.xattrs));
-    let refused = target.whole_or_gone(written, first_path, parent)?;
+    let refused = target.whole_or_gone(written, &out, temporary.as_ref().unwrap_or(path), parent)?;
     if let Some(temporary) = &temporary {
-        target.name(temporary, path, Naming::Replace, parent)?;
+        target.name(temporary, inode_of(&out)?, path, Naming::Replace, parent)?;
     }
     shared.attributes(path, refused);
     Ok(())
@@ -294,15 +295,16 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
     }
     let entry = &large.entry;
     let mut parent = Parent::default();
-    let path = large.temporary.as_ref().unwrap_or(&entry.path);
     if large.failed.load(Ordering::Relaxed) {
         // Half a file under its own name would pass for the whole; nothing is better.
-        if let Err(errno) = shared.target.remove(path, &mut parent) {
+        let removed = inode_of(&large.file)
+            .and_then(|inode| shared.target.remove_made(&large.temporary, inode, &mut parent));
+        if let Err(errno) = removed {
             shared.skip(&entry.path, format!("what was written of it is left: {}", plain(errno)), false);
         }
         return;
     }
-    match name_large(shared.target, large, path, &mut parent) {
+    match name_large(shared.target, large, &mut parent) {
         Ok(refused) => {
             shared.attributes(&entry.path, refused);
             shared.file_done(entry.size());
@@ -320,15 +322,12 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
 fn name_large(
     target: &Target,
     large: &LargeFile,
-    path: &[u8],
     parent: &mut Parent,
 ) -> std::result::Result<Refused, Errno> {
-    let LargeFile { entry, file, naming, .. } = large;
+    let LargeFile { entry, temporary, file, naming, .. } = large;
     let stamped = target.stamp_new(file, &entry.meta, &entry.xattrs);
-    let refused = target.whole_or_gone(stamped, path, parent)?;
-    if let Some(temporary) = &large.temporary {
-        target.name(temporary, &entry.path, *naming, parent)?;
-    }
+    let refused = target.whole_or_gone(stamped, file, temporary, parent)?;
+    target.name(temporary, inode_of(file)?, &entry.path, *naming, parent)?;
     Ok(refused)
 }
 

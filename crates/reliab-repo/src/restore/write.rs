@@ -12,7 +12,8 @@ use super::finish::{Finish, SecondName};
 use super::linked::{First, Keeping, LinkedFiles, Making, Presence, note};
 use super::plan::{Groups, SmallFile, record_of};
 use super::target::{Naming, Parent, Target};
-use super::worker::{Job, LargeFile, Shared, Ticket, Window, finish_large, temporary_name, work};
+use super::temporary::Leftovers;
+use super::worker::{Job, LargeFile, Shared, Ticket, Window, finish_large, work};
 use super::{Overwrite, RestoreOptions, RestoreReport, Selection, skipped_gap};
 use crate::content::{Part, parts_of};
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub(super) fn run(
             })
             .collect();
         drop(queue);
-        let planned = Planner::new(&shared, jobs, options.overwrite).run(manifest, selection);
+        let planned = Planner::new(&shared, jobs, options).run(manifest, selection);
         let mut outcome = planned;
         for worker in workers {
             let ended = worker.join().unwrap_or(Err(Error::Panicked));
@@ -99,15 +100,21 @@ pub(super) struct Planner<'a> {
     /// Folders around the current entry, outermost first.
     open_dirs: Vec<Entry>,
     linked: LinkedFiles,
+    pub(super) leftovers: Leftovers,
     pub(super) parent: Parent,
 }
 
 impl<'a> Planner<'a> {
-    fn new(shared: &'a Shared<'a>, jobs: Sender<(Job, Ticket)>, overwrite: Option<Overwrite>) -> Self {
+    fn new(shared: &'a Shared<'a>, jobs: Sender<(Job, Ticket)>, options: &RestoreOptions) -> Self {
+        let overwrite = options.overwrite;
         Self {
             shared,
             jobs,
             overwrite,
+            leftovers: Leftovers::new(
+                overwrite.is_some() && shared.target.is_locked,
+                options.below.as_deref(),
+            ),
             report: RestoreReport::default(),
             groups: Groups::default(),
             window: Arc::default(),
@@ -120,7 +127,7 @@ impl<'a> Planner<'a> {
     }
 
     fn run(mut self, mut manifest: Manifest<'_>, selection: &Selection) -> Result<RestoreReport> {
-        for item in manifest.by_ref().filter(|item| selection.wants(&item.entry)) {
+        while let Some(item) = manifest.next() {
             if self.shared.events.stop_requested() {
                 self.shared.stop.store(true, Ordering::Relaxed);
                 return Err(Error::Interrupted);
@@ -128,10 +135,17 @@ impl<'a> Planner<'a> {
             if self.shared.is_stopped() {
                 break;
             }
-            self.entry(item);
+            let is_wanted = selection.wants(&item.entry);
+            self.clear_leftovers(Some((&item.entry.path, is_wanted)), &mut manifest);
+            if is_wanted {
+                self.entry(item);
+            }
             if self.groups.is_full() || self.finish.len() >= super::plan::WINDOW {
                 self.end_window();
             }
+        }
+        if !self.shared.is_stopped() {
+            self.clear_leftovers(None, &mut manifest);
         }
         self.leave_dirs(None);
         self.end_window();
@@ -220,16 +234,17 @@ impl<'a> Planner<'a> {
 
     fn make_special(&mut self, entry: &Entry, replace: bool) -> std::result::Result<(), Errno> {
         let target = self.shared.target;
-        let temporary = replace.then(|| temporary_name(&entry.path));
-        let path = temporary.as_ref().unwrap_or(&entry.path);
-        if temporary.is_some() {
-            target.remove(path, &mut self.parent)?;
+        let parent = &mut self.parent;
+        if !replace {
+            let refused = target.make_special(entry, &entry.path, parent)?;
+            self.shared.attributes(&entry.path, refused);
+            return Ok(());
         }
-        let refused = target.make_special(entry, path, &mut self.parent)?;
+        let (refused, temporary) =
+            target.make_temporary(&entry.path, |name| target.make_special(entry, name, parent))?;
         self.shared.attributes(&entry.path, refused);
-        temporary.map_or(Ok(()), |temporary| {
-            target.name(&temporary, &entry.path, Naming::Replace, &mut self.parent)
-        })
+        let inode = target.inode_at(&temporary, parent)?.ok_or(Errno::STALE)?;
+        target.name(&temporary, inode, &entry.path, Naming::Replace, parent)
     }
 
     /// Decides about what stands at an entry's path. Nothing is removed before its replacement is whole.
@@ -309,23 +324,13 @@ impl<'a> Planner<'a> {
     }
 
     /// A new file of its full length under a temporary name, so that half of it never passes for the whole.
-    ///
-    /// It has its own name from the start where the snapshot itself has put something under the other.
-    fn create_large(&mut self, entry: &Entry) -> std::result::Result<(OwnedFd, Option<Vec<u8>>), Errno> {
+    fn create_large(&mut self, entry: &Entry) -> std::result::Result<(OwnedFd, Vec<u8>), Errno> {
         let target = self.shared.target;
-        let temporary = temporary_name(&entry.path);
-        if self.overwrite.is_some() {
-            // Left by a run that was killed.
-            target.remove(&temporary, &mut self.parent)?;
-        }
-        let (file, temporary) = match target.create(&temporary, entry, &mut self.parent) {
-            Err(Errno::EXIST) if self.overwrite.is_none() => {
-                (target.create(&entry.path, entry, &mut self.parent)?, None)
-            }
-            created => (created?, Some(temporary)),
-        };
-        let path = temporary.as_ref().unwrap_or(&entry.path);
-        target.whole_or_gone(rustix::fs::ftruncate(&file, entry.size()), path, &mut self.parent)?;
+        let parent = &mut self.parent;
+        let (file, temporary) =
+            target.make_temporary(&entry.path, |name| target.create(name, entry, parent))?;
+        let lengthened = rustix::fs::ftruncate(&file, entry.size());
+        target.whole_or_gone(lengthened, &file, &temporary, parent)?;
         Ok((file, temporary))
     }
 

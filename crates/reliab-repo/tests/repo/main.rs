@@ -14,3 +14,4 @@ mod hostile;
 mod linked;
 mod properties;
 mod texts;
+mod twice;
