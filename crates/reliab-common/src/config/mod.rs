@@ -92,15 +92,17 @@ pub enum ConfigError {
     },
     /// The file was found, not named, and others than root and the user decide what it says.
     #[error(
-        "cannot use the configuration {}, which was found, not named: {objection}, or name it with --config if you \
-         trust it",
+        "cannot use the configuration {}, which was found, not named: {objection}; if you trust what it says, name it \
+         with --config, or {mend}",
         path.display()
     )]
     Untrusted {
         /// The file, in full.
         path: PathBuf,
-        /// Why it is not trusted, and what would change that.
+        /// Why it is not trusted.
         objection: String,
+        /// What would change that.
+        mend: String,
     },
     /// The file says something it must not.
     #[error("{}:{line}:{column}: {message}", path.display())]
