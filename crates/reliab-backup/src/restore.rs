@@ -230,7 +230,7 @@ fn run(
 ) -> anyhow::Result<Outcome<Exit>> {
     let done = act(repository, selected, options, job, ui)?;
     let exit = exit_of(&done);
-    tell_troubles(&done, ui);
+    tell_troubles(selected, &done, ui);
     if ui.is_json() {
         ui.json(&document(Args::NAME, exit, report(repository, selected, options, &done)));
     }
@@ -286,21 +286,25 @@ fn act(
     Ok(done)
 }
 
-/// What differs after a restore without complaint is damage, whoever did it.
+/// What differs after a restore without complaint is damage, whoever did it; what may not be read back need not differ.
 fn exit_of(done: &Done) -> Exit {
-    let is_damage = !done.differences.is_empty() || done.report.skipped.iter().any(|entry| entry.damaged);
-    match (is_damage, done.report.skipped.is_empty() && done.report.attributes.is_empty()) {
+    let Done { report, differences, .. } = done;
+    let is_damage = differences.iter().chain(&report.skipped).any(|entry| entry.damaged);
+    let is_all = differences.is_empty() && report.skipped.is_empty() && report.attributes.is_empty();
+    match (is_damage, is_all) {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::Partial,
         (false, true) => Exit::Done,
     }
 }
 
-fn tell_troubles(done: &Done, ui: &mut Ui) {
+fn tell_troubles(selected: &Selected, done: &Done, ui: &mut Ui) {
+    let (wrong, unread): (Vec<_>, Vec<_>) = done.differences.iter().partition(|found| found.damaged);
     for (kind, entries) in [
-        ("not restored", &done.report.skipped),
-        ("restored in part", &done.report.attributes),
-        ("wrong after the restore", &done.differences),
+        ("not restored", done.report.skipped.iter().collect::<Vec<_>>()),
+        ("restored in part", done.report.attributes.iter().collect()),
+        ("wrong after the restore", wrong),
+        ("not verified", unread),
     ] {
         for entry in entries.iter().take(SHOWN) {
             ui.error(format_args!("{kind}: {}: {}", entry.path, entry.reason));
@@ -308,6 +312,13 @@ fn tell_troubles(done: &Done, ui: &mut Ui) {
         if let Some(more @ 1..) = entries.len().checked_sub(SHOWN) {
             ui.error(format_args!("and {more} more {kind}"));
         }
+    }
+    if !selected.stored.snapshot.errors.is_empty() {
+        let unread = selected.stored.snapshot.errors.len() as u64;
+        let what = counted(unread, "entry could", "entries could");
+        ui.note(format_args!(
+            "when the snapshot was made, {what} not be read, or changed meanwhile: its file in snapshots/ names them"
+        ));
     }
     if done.report.owners_skipped {
         ui.note("owners were not restored: that needs root");
@@ -357,10 +368,15 @@ fn summary(selected: &Selected, options: &Options, done: &Done) -> String {
         parts.push(format!("{} not restored", counted(skipped, "entry", "entries")));
     }
     if let Some(took) = done.verify_took {
-        let result = match (done.differences.len() as u64, done.report.skipped.is_empty()) {
-            (0, true) => "every byte is as it was".to_owned(),
-            (0, false) => "the rest is as it was".to_owned(),
-            (wrong, _) => format!("{} wrong", counted(wrong, "entry is", "entries are")),
+        let wrong = done.differences.iter().filter(|found| found.damaged).count() as u64;
+        let unread = done.differences.len() as u64 - wrong;
+        let result = match (wrong, unread, done.report.skipped.is_empty()) {
+            (0, 0, true) => "every byte is as it was".to_owned(),
+            (0, 0, false) => "the rest is as it was".to_owned(),
+            (0, unread, _) => {
+                format!("{} not verified, the rest is as it was", counted(unread, "entry", "entries"))
+            }
+            (wrong, ..) => format!("{} wrong", counted(wrong, "entry is", "entries are")),
         };
         parts.push(format!("read back in {}: {result}", units::duration(took)));
     }

@@ -15,6 +15,7 @@ mod overwrite;
 mod peers;
 mod recover;
 mod reliability_md;
+mod restore_twice;
 mod signals;
 mod status;
 mod support;
