@@ -1,16 +1,18 @@
 //! Temporary names for what is not whole yet, and what killed runs left under theirs.
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::skipped_gap;
 use super::target::{Parent, Target};
 use super::write::Planner;
 use crate::error::plain;
+use crate::format::entry::Entry;
 use crate::format::escape::escape;
 use crate::format::order;
 use crate::manifest::Manifest;
@@ -73,14 +75,44 @@ impl Target {
         Err(Errno::EXIST)
     }
 
+    /// Creates a file under a temporary name beside a path, held for as long as it is open; gives it and the name.
+    pub(super) fn create_temporary(
+        &self,
+        path: &[u8],
+        entry: &Entry,
+        last: &mut Parent,
+    ) -> Result<(OwnedFd, Vec<u8>), Errno> {
+        let (file, name) = self.make_temporary(path, |name| self.create(name, entry, last))?;
+        // For restores into folders around this target, which hold another lock. Some file systems have none.
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap_or(());
+        Ok((file, name))
+    }
+
+    /// True if a restore holds the file at a path, or may hold it: one that cannot be opened is not judged.
+    fn is_held(&self, path: &[u8], last: &mut Parent) -> Result<bool, Errno> {
+        let (folder, name) = self.locate(path, last)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::empty()) {
+            Err(Errno::ACCESS) => return Ok(true),
+            opened => opened?,
+        };
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
+    }
+
     /// Removes what killed runs left in a folder, less what the snapshot itself has there.
     fn clear(&self, folder: &Folder, last: &mut Parent) -> Result<(), Errno> {
         for name in self.names_in(&folder.path)? {
             let path =
                 if folder.path == b"." { name.clone() } else { [&folder.path[..], b"/", &name].concat() };
             let is_left = is_temporary(&name) && !self.names.is_own(&name) && !folder.entries.contains(&path);
-            // No run makes a folder under such a name.
-            if is_left && self.kind_of(&path, last)? != Some(FileType::Directory) {
+            let is_left = is_left
+                && match self.kind_of(&path, last)? {
+                    // No run makes a folder under such a name.
+                    None | Some(FileType::Directory) => false,
+                    Some(FileType::RegularFile) => !self.is_held(&path, last)?,
+                    Some(_) => true,
+                };
+            if is_left {
                 self.remove(&path, last)?;
             }
         }
@@ -184,6 +216,31 @@ impl Planner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::entry::{Kind, Meta, Place};
+
+    fn entry() -> Entry {
+        let kind = Kind::Dir(Place { blob: 0, offset: 0 });
+        Entry { path: b"f".to_vec(), kind, meta: Meta::default(), xattrs: Vec::new() }
+    }
+
+    #[test]
+    fn what_another_run_still_writes_is_not_cleared_away() {
+        let place = tempfile::tempdir().unwrap();
+        let target = Target::at(place.path(), true).unwrap();
+        let mut parent = Parent::default();
+        let meta = Meta { mode: 0o600, ..Meta::default() };
+        let (file, name) = target.create_temporary(b"f", &Entry { meta, ..entry() }, &mut parent).unwrap();
+        let path = place.path().join(std::str::from_utf8(&name).unwrap());
+        // A run into a folder around this one, say.
+        drop(target);
+        let other = Target::at(place.path(), false).unwrap();
+        let folder = Folder { path: b".".to_vec(), is_used: true, entries: Vec::new() };
+        other.clear(&folder, &mut parent).unwrap();
+        assert!(path.exists(), "it is in use");
+        drop(file);
+        other.clear(&folder, &mut parent).unwrap();
+        assert!(!path.exists(), "nobody writes it any more");
+    }
 
     #[test]
     fn a_name_that_is_taken_is_left_alone_and_another_one_used() {
@@ -192,12 +249,7 @@ mod tests {
         let before = target.names.next.load(Ordering::Relaxed);
         let taken = folder.path().join(format!("{PREFIX}{:016x}-{before:016x}", target.names.run));
         std::fs::write(&taken, "of the snapshot").unwrap();
-        let entry = crate::format::entry::Entry {
-            path: b"f".to_vec(),
-            kind: crate::format::entry::Kind::Dir(crate::format::entry::Place { blob: 0, offset: 0 }),
-            meta: crate::format::entry::Meta::default(),
-            xattrs: Vec::new(),
-        };
+        let entry = entry();
         let mut parent = Parent::default();
         let (_, name) = target.make_temporary(b"f", |name| target.create(name, &entry, &mut parent)).unwrap();
         assert!(is_temporary(&name) && target.names.is_own(&name));

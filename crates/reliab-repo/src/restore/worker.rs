@@ -273,7 +273,7 @@ fn write_small(
     let target = shared.target;
     let path = &file.entry.path;
     let (out, temporary) = if file.replace {
-        let made = target.make_temporary(path, |name| target.create(name, &file.entry, parent))?;
+        let made = target.create_temporary(path, &file.entry, parent)?;
         (made.0, Some(made.1))
     } else {
         (target.create(path, &file.entry, parent)?, None)

@@ -327,8 +327,7 @@ impl<'a> Planner<'a> {
     fn create_large(&mut self, entry: &Entry) -> std::result::Result<(OwnedFd, Vec<u8>), Errno> {
         let target = self.shared.target;
         let parent = &mut self.parent;
-        let (file, temporary) =
-            target.make_temporary(&entry.path, |name| target.create(name, entry, parent))?;
+        let (file, temporary) = target.create_temporary(&entry.path, entry, parent)?;
         let lengthened = rustix::fs::ftruncate(&file, entry.size());
         target.whole_or_gone(lengthened, &file, &temporary, parent)?;
         Ok((file, temporary))
