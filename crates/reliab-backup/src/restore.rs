@@ -12,6 +12,7 @@ use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units;
 use reliab_repo::event::Events;
+use reliab_repo::format::snapshot::SourceError;
 use reliab_repo::restore::{self as engine, Overwrite, RestoreOptions, RestoreReport, Skipped};
 use serde::Serialize;
 use serde_json::json;
@@ -313,11 +314,13 @@ fn tell_troubles(selected: &Selected, done: &Done, ui: &mut Ui) {
             ui.error(format_args!("and {more} more {kind}"));
         }
     }
-    if !selected.stored.snapshot.errors.is_empty() {
-        let unread = selected.stored.snapshot.errors.len() as u64;
-        let what = counted(unread, "entry could", "entries could");
-        ui.note(format_args!(
-            "when the snapshot was made, {what} not be read, or changed meanwhile: its file in snapshots/ names them"
+    let errors = &selected.stored.snapshot.errors;
+    let unread = errors.iter().filter(|error| error.error != SourceError::CHANGED).count() as u64;
+    if unread > 0 {
+        let what = counted(unread, "source", "sources");
+        ui.warn(format_args!(
+            "{what} could not be read when the snapshot was made: \"errors\" of snapshots/{} names them",
+            selected.stored.id
         ));
     }
     if done.report.owners_skipped {

@@ -11,6 +11,7 @@ use super::source::{may_have_holes, read_full, segments_of, status_of, xattrs_of
 use crate::cache::CachedEntry;
 use crate::error::Result;
 use crate::format::entry::{Content, Data, Entry, Kind, Place, Xattr};
+use crate::format::snapshot::SourceError;
 use crate::format::tar::Body;
 use crate::id::Digest;
 use crate::status::{is_racy, is_same_content, meta};
@@ -59,7 +60,7 @@ impl Merge<'_> {
                 && (still || attempt == ATTEMPTS)
             {
                 if !still {
-                    self.store.note(&walked.path, "changed while it was read");
+                    self.store.note(&walked.path, SourceError::CHANGED);
                     entry.racy = true;
                 }
                 return Ok(Some(entry));

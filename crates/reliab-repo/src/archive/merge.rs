@@ -255,9 +255,11 @@ impl<'a> Merge<'a> {
         let is_file = matches!(new.entry.kind, Kind::File(_));
         let is_new = old.is_none();
         let old = old.map(|old| self.renumber(old)).transpose()?;
+        // Stored elsewhere, as its bundle is emptied, a file is as it was.
+        let differs = old.as_ref().is_none_or(|old| !old.entry.says_the_same(&new.entry));
         new.changed = old.is_none_or(|old| old.entry != new.entry);
         let stats = &mut self.store.stats;
-        match (is_file, is_new, new.changed) {
+        match (is_file, is_new, differs) {
             (true, true, _) => stats.new_files += 1,
             (true, false, true) => stats.changed_files += 1,
             (true, false, false) => stats.unmodified_files += 1,

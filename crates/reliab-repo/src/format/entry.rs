@@ -219,6 +219,16 @@ impl Entry {
         }
     }
 
+    /// True if both describe the same file, wherever its content is stored.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let content = |entry: &Self| match &entry.kind {
+            Kind::File(content) => Some((content.size, content.digest)),
+            _ => None,
+        };
+        (&self.path, self.meta, &self.xattrs, content(self))
+            == (&other.path, other.meta, &other.xattrs, content(other))
+    }
+
     /// True for a folder.
     pub fn is_dir(&self) -> bool {
         matches!(self.kind, Kind::Dir(_))

@@ -69,6 +69,11 @@ pub struct SourceError {
     pub error: String,
 }
 
+impl SourceError {
+    /// What is said of a file that is there, though its parts may be of different moments.
+    pub const CHANGED: &str = "changed while it was read";
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {

@@ -210,5 +210,6 @@ fn a_repacking_backup_cut_off_anywhere_harms_no_snapshot_and_no_later_run() {
         back_up(&simulated(&scenario.disk.fork()), &source, tree::copy_of(&scenario.cache()).unwrap().path());
     let stats = report.unwrap().stored.snapshot.stats;
     assert!(stats.added_blobs > 1, "the scenario must repack: {stats:?}");
+    assert_eq!((stats.new_files, stats.changed_files), (0, 0), "what is stored anew is as it was");
     scenario.cut_off_everywhere();
 }

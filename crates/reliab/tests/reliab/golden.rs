@@ -217,6 +217,7 @@ fn what_may_not_be_read_or_written_is_told() {
     set_mode("backups", if is_root() { 0o700 } else { 0o000 });
     let partial = bench.show_as_nobody(&["backup", "--host", "web1", "--repo", "theirs/backups"]).unwrap();
     assert_eq!(partial.status.code(), Some(3));
+    bench.show_as_nobody(&["restore", "--repo", "theirs/backups", "--target", "theirs/out"]);
     bench.show_as_nobody(&["backup"]);
     bench.show_as_nobody(&["snapshots"]);
     // A folder that cannot be listed, or whose files cannot be looked at, is not taken for an empty one.
