@@ -32,7 +32,7 @@ const EXAMPLES: &str = "  \
 /// Each file system is measured by a process of its own with a deadline, so that a dead one is told and never waited for.
 /// Thresholds, expected mounts, directories, SQLite files and database servers are in the section [disk] of the
 /// configuration; see docs/disk.md.
-#[allow(clippy::doc_markdown, reason = "shown as help, where backticks are noise")]
+#[expect(clippy::doc_markdown, reason = "shown as help, where backticks are noise")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help_of::<Level>(EXAMPLES))]
 pub struct Args {

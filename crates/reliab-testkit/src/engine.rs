@@ -1,6 +1,7 @@
 //! Running the engine in integration tests, and reading snapshots back without `restore`.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use reliab_repo::walk::{FilterOptions, snapshot_path};
 
 use crate::disk::SimDisk;
 use crate::scan::{Item, ItemKind, Scan};
+use crate::tree::Scratch;
 
 /// Storage on a simulated disk, as a new process would open it.
 pub fn simulated(disk: &SimDisk) -> Arc<dyn Storage> {
@@ -54,6 +56,18 @@ pub fn options(source: &Path, cache: &Path) -> BackupOptions {
 /// Backs up one source.
 pub fn back_up(storage: &Arc<dyn Storage>, source: &Path, cache: &Path) -> Result<BackupReport> {
     backup(Arc::clone(storage), &options(source, cache), &Silent)
+}
+
+/// A scratch folder in which a planted tree, `source`, was backed up into `repo`; and options to restore it into `target`.
+pub fn backed_up(plant: impl FnOnce(&Path)) -> Result<(Scratch, RestoreOptions)> {
+    let made =
+        Scratch::new().and_then(|scratch| fs::create_dir(scratch.path().join("source")).map(|()| scratch));
+    let scratch = made.map_err(Error::local("create", "a scratch folder"))?;
+    let [source, repo, cache, target] =
+        ["source", "repo", "cache", "target"].map(|name| scratch.path().join(name));
+    plant(&source);
+    back_up(&local(&repo), &source, &cache)?;
+    Ok((scratch, restore_options(&target)))
 }
 
 /// Checks everything.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use reliab_repo::event::{Events, Silent};
 use reliab_repo::repository::Repository;
 use reliab_repo::restore::{Overwrite, RestoreOptions, Skipped, check, restore};
-use reliab_testkit::engine::{back_up, find, local, restore_options, restored_at};
+use reliab_testkit::engine::{backed_up, find, local, restored_at};
 use reliab_testkit::generator::Generator;
 use reliab_testkit::tree::{Scratch, flip_byte, set_xattr};
 
@@ -30,13 +30,7 @@ struct Lab {
 
 impl Lab {
     fn new(plant: impl FnOnce(&Path)) -> Self {
-        let scratch = Scratch::new().unwrap();
-        let source = scratch.path().join("source");
-        fs::create_dir(&source).unwrap();
-        plant(&source);
-        let storage = local(&scratch.path().join("repo"));
-        back_up(&storage, &source, &scratch.path().join("cache")).unwrap();
-        let options = restore_options(&scratch.path().join("target"));
+        let (scratch, options) = backed_up(plant).unwrap();
         Self { scratch, options }
     }
 

@@ -8,7 +8,7 @@ use reliab_repo::error::{Error, Result};
 use reliab_repo::event::{Events, Silent};
 use reliab_repo::repository::Repository;
 use reliab_repo::restore::{Overwrite, RestoreOptions, RestoreReport, check, restore};
-use reliab_testkit::engine::{back_up, local, restore_options, restored_at};
+use reliab_testkit::engine::{backed_up, local, restored_at};
 use reliab_testkit::tree::Scratch;
 
 /// A snapshot of a tree, and a target.
@@ -19,13 +19,7 @@ struct Lab {
 
 impl Lab {
     fn new(plant: impl FnOnce(&Path)) -> Self {
-        let scratch = Scratch::new().unwrap();
-        let source = scratch.path().join("source");
-        fs::create_dir(&source).unwrap();
-        plant(&source);
-        let storage = local(&scratch.path().join("repo"));
-        back_up(&storage, &source, &scratch.path().join("cache")).unwrap();
-        let options = restore_options(&scratch.path().join("target"));
+        let (scratch, options) = backed_up(plant).unwrap();
         Self { scratch, options }
     }
 
