@@ -860,10 +860,10 @@ def forget_pages(top):
 
 
 class Curve:
-    """Time and memory of one tool while the number of files, or of bytes, grows."""
+    """Time and memory of one tool, and of the limit, while the number of files, or of bytes, grows."""
 
-    def __init__(self, bench):
-        self.bench = bench
+    def __init__(self, bench, runs):
+        self.bench, self.runs = bench, runs
 
     def files(self):
         for count in FILE_STEPS:
@@ -884,21 +884,32 @@ class Curve:
         try:
             build(top)
             time.sleep(SETTLE_SECONDS)
-            self.measure(f"{kind}:{size}", top, cold=kind == "data")
+            for number in range(self.runs):
+                current = Round(self.bench, f"{kind}:{size}", number, top)
+                try:
+                    if kind == "data":
+                        self.cold(current, room)
+                    else:
+                        self.warm(current)
+                finally:
+                    current.clear()
         finally:
             remove(top)
 
-    def measure(self, tree, top, cold):
-        current = Round(self.bench, tree, 0, top)
-        try:
-            if cold:
-                forget_pages(top)
-            current.first(limit=False)
-            current.unchanged()
-            if not cold:
-                current.restore_tools()
-        finally:
-            current.clear()
+    @staticmethod
+    def warm(current):
+        """Beside the limit: whether a line bends because of the tool or because of the kernel is seen in the ratio."""
+        current.first()
+        current.unchanged()
+        current.restore()
+
+    def cold(self, current, room):
+        """Without the limit: its archive would need as much room again."""
+        forget_pages(current.top)
+        current.first(limit=False)
+        current.unchanged()
+        if free_bytes(self.bench.place) > room:
+            current.restore_tools()
 
 
 # --- What the records say ------------------------------------------------------------------------
@@ -1119,12 +1130,21 @@ class Report:
         return "\n\n".join(parts)
 
     def tree_table(self, results, tree):
-        rounds = len({record.round for record in results.records if record.tree == tree})
+        rounds = self.rounds(results, tree)
         shape = self.machine.get("trees", {}).get(tree)
         size = f" ({shape['files']:,} files, {show_bytes(shape['bytes'])})" if shape else ""
         header = ["tool", "first", "memory", "stored", "nothing changed", "memory", "restore", "memory"]
         rows = [self.tree_row(results, tree, name) for name in [LIMIT, *results.tools()]]
         return f"### {title(tree)}{size}\n\nRounds: {rounds}.\n\n" + table(header, rows)
+
+    @staticmethod
+    def rounds(results, tree):
+        """How many rounds each tool had; one number where that is the same for all."""
+        count = {tool: len({record.round for record in results.records if (record.tree, record.tool) == (tree, tool)})
+                 for tool in results.tools()}
+        if len(set(count.values())) == 1:
+            return str(next(iter(count.values())))
+        return ", ".join(f"{tool} {number}" for tool, number in count.items())
 
     def tree_row(self, results, tree, tool):
         cells = [tool]
@@ -1151,11 +1171,23 @@ class Report:
         return "### Failed runs\n\n" + "\n".join(lines)
 
     def curve(self, drawing):
-        rows = [[record.medium, record.tree.split(":")[1], record.phase, record.tool,
-                 record.error or show_seconds(record.wall), show_bytes(record.rss * 1024)]
-                for record in self.records if record.medium in ("files", "data") and record.tool != LIMIT]
+        rows = [row for medium in ("files", "data") for row in self.curve_rows(Results(self.records, medium))]
         return (f"![Time and memory as files and bytes grow]({drawing})\n\n"
-                + table(["grows", "size (files, or GiB)", "phase", "tool", "time", "memory"], rows))
+                + table(["files, or GiB", "phase", "tool", "rounds", "time", "limit", "ratio", "memory"], rows))
+
+    def curve_rows(self, results):
+        tool = next(iter(results.tools()), None)
+        for tree in sorted(results.trees(), key=size_of):
+            for phase in PHASE_COLOURS:
+                if rounds := results.select(tree, phase, tool):
+                    yield self.curve_row(results, tree, phase, tool, len(rounds))
+
+    @staticmethod
+    def curve_row(results, tree, phase, tool, rounds):
+        limit, ratio = results.median(tree, phase, LIMIT, "wall"), results.ratio(tree, phase, tool)
+        return [f"{size_of(tree):,}", phase, tool, rounds, show_seconds(results.median(tree, phase, tool, "wall")),
+                "–" if limit is None else show_seconds(limit), "–" if ratio is None else f"{ratio:.2f} ×",
+                show_bytes(results.median(tree, phase, tool, "rss") * 1024)]
 
 
 def figure(results, tree, phase, tool, what):
@@ -1247,14 +1279,21 @@ class Panel:
                 yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
 
 
+def size_of(tree):
+    """How many files, or GiB, a tree of the curve has."""
+    return int(tree.split(":")[1])
+
+
 def curve_series(records, medium, what, scale):
-    """{phase: [(size, value)]} of the runs that worked."""
-    series = {}
-    for record in records:
-        if record.medium == medium and record.tool != LIMIT and not record.error:
-            point = (int(record.tree.split(":")[1]), getattr(record, what) / scale)
-            series.setdefault(record.phase, []).append(point)
-    return {phase: sorted(line) for phase, line in series.items()}
+    """{phase: [(size, median)]} of the runs that worked."""
+    results, series = Results(records, medium), {}
+    tool = next(iter(results.tools()), None)
+    for tree in sorted(results.trees(), key=size_of):
+        for phase in PHASE_COLOURS:
+            value = results.median(tree, phase, tool, what)
+            if value is not None:
+                series.setdefault(phase, []).append((size_of(tree), value / scale))
+    return series
 
 
 def draw_legend(x, y):
@@ -1378,7 +1417,7 @@ def measure_curve(options, tools):
         place.mkdir(parents=True, exist_ok=True)
         placed = type(tool)(tool.binary, place / "state" / tool.name)
         bench = Bench(options.work, place, medium, [placed], options.timeout, records)
-        getattr(Curve(bench), medium)()
+        getattr(Curve(bench, options.runs), medium)()
     return records
 
 
@@ -1408,13 +1447,20 @@ def measure_all(options):
 
 
 def read_results(paths):
-    """The records of several runs as one; later files replace what earlier ones say of the machine."""
-    machine, records = {"facts": {}, "versions": {}, "trees": {}}, []
+    """The records of several runs as one: the same tree in a later file is further rounds of it, and later files
+    replace what earlier ones say of the machine."""
+    machine, records, rounds = {"facts": {}, "versions": {}, "trees": {}}, [], {}
     for path in paths:
         document = json.loads(path.read_text())
         for part, values in document["machine"].items():
             machine[part].update(values)
-        records += [Record(**record) for record in document["records"]]
+        found = [Record(**record) for record in document["records"]]
+        before = dict(rounds)
+        for record in found:
+            tree = (record.medium, record.tree)
+            record.round += before.get(tree, 0)
+            rounds[tree] = max(rounds.get(tree, 0), record.round + 1)
+        records += found
     return machine, records
 
 

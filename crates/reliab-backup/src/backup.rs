@@ -1,5 +1,6 @@
 //! `backup`: a snapshot of files and folders.
 
+use std::collections::HashSet;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use reliab_common::clock::Clock;
 use reliab_common::count::{count, counted};
 use reliab_common::exit::Exit;
@@ -25,6 +27,8 @@ use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
+use crate::known_damage;
+use crate::listing::Listing;
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
 
@@ -32,11 +36,12 @@ const EXAMPLES: &str = "  \
   reliab backup                                 what the configuration says, or data into backups
   reliab backup /etc /srv/app --repo /mnt/b     two folders into a repository elsewhere
   reliab backup data --exclude '*.tmp' --tag nightly
-  reliab backup --dry-run                       what would be added";
+  reliab backup --dry-run --verbose             what would be added, entry by entry";
 
 /// Back up files and folders into the repository.
 ///
 /// Each run is a complete snapshot; only what is new is stored. The repository is created on first use.
+/// With --verbose, what is new, gone or different is listed, as `diff` lists it.
 #[expect(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help(EXAMPLES))]
@@ -47,7 +52,7 @@ pub struct Args {
     #[command(flatten)]
     repo: RepoArg,
     /// Leave out what matches, as in .gitignore; may be repeated.
-    #[arg(long, short, value_name = "PATTERN")]
+    #[arg(long, short, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
     /// Leave out what matches a line of this file; may be repeated.
     #[arg(long, value_name = "FILE")]
@@ -65,10 +70,10 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: Option<i32>,
     /// A label for the snapshot; may be repeated.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = NonEmptyStringValueParser::new())]
     tag: Vec<String>,
     /// The host the snapshot is of [default: this machine's name].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     host: Option<String>,
     /// Read and compare everything, but write nothing.
     #[arg(long, short = 'n')]
@@ -129,9 +134,10 @@ impl Args {
         let config = &session.config.backup;
         let folder = self.repo.folder(session)?;
         let mut tags = if self.tag.is_empty() { config.tags.clone() } else { self.tag.clone() };
-        tags.dedup();
+        let mut seen = HashSet::new();
+        tags.retain(|tag| seen.insert(tag.clone()));
         let engine = BackupOptions {
-            sources: if self.paths.is_empty() { config.sources.clone() } else { self.paths.clone() },
+            sources: once(if self.paths.is_empty() { &config.sources } else { &self.paths }),
             filter: self.filter(session)?,
             tags,
             host: self.host.or_else(|| config.host.clone()).unwrap_or_else(host),
@@ -170,10 +176,13 @@ fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outco
     // Before anything is made: a wrong path must not leave a new folder behind.
     drop(open_roots(&options.engine.sources)?);
     let created = creation::is_due(&options.folder, options.new_repository, job.recorder.state())?;
+    if let Some(warning) = known_damage::warning(&options.folder, job.recorder.state()) {
+        ui.warn(warning);
+    }
     options.engine.filter.never = repository_folder(&options)?;
     let started = Instant::now();
     let events = UiEvents::start(ui, &job.stop, "backup");
-    let result = archive::backup(storage(&options.folder), &options.engine, &events);
+    let result = archive::backup(storage(&options.folder), &options.engine, &Listing::new(&events, ui));
     let seconds = started.elapsed().as_secs_f64();
     let warnings = events.finish(ui);
     let done = result.map_err(of(&options.folder))?;
@@ -193,6 +202,15 @@ fn run(mut options: Options, job: &Job<'_>, ui: &mut Ui) -> anyhow::Result<Outco
         "seconds": seconds, "stats": stats, "unreadable": done.unreadable,
     });
     Ok(Outcome::new(exit, figures))
+}
+
+/// The sources, each once: named twice, they would be another set than when named once.
+fn once(sources: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    // A path that cannot be resolved is told by the engine.
+    let is_new =
+        |path: &&PathBuf| std::path::absolute(path).map_or(true, |whole| seen.insert(whole.into_os_string()));
+    sources.iter().filter(is_new).cloned().collect()
 }
 
 /// Makes the repository's folder and identifies it, so that it is not backed up into itself.

@@ -51,7 +51,7 @@ pub struct Args {
 /// How a path differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Change {
+pub(crate) enum Change {
     Added,
     Removed,
     Content,
@@ -116,8 +116,7 @@ impl Tool for Args {
             return Ok(print_json(&from, &to, comparison, ui));
         }
         for found in comparison.by_ref() {
-            let slash: &[u8] = if found.is_dir { b"/" } else { b"" };
-            line(ui, &[&[found.change.sign()], b"    ", &shown(&found.path), slash]);
+            show(found.change, &found.path, found.is_dir, ui);
             if ui.pipe_closed() {
                 return Ok(Exit::Done);
             }
@@ -125,6 +124,12 @@ impl Tool for Args {
         ui.summary(summary(&comparison.totals));
         Ok(tell_gaps(ui, &comparison.gaps()))
     }
+}
+
+/// One line about an entry that differs.
+pub(crate) fn show(change: Change, path: &[u8], is_dir: bool, ui: &mut Ui) {
+    let slash: &[u8] = if is_dir { b"/" } else { b"" };
+    line(ui, &[&[change.sign()], b"    ", &shown(path), slash]);
 }
 
 fn print_json(from: &Selected, to: &Selected, comparison: Comparison<'_>, ui: &mut Ui) -> Exit {
@@ -266,7 +271,8 @@ impl Totals {
     }
 }
 
-fn change(old: Option<&Entry>, new: Option<&Entry>) -> Option<Change> {
+/// What differs between an entry and the one that took its place; `None` if nothing does.
+pub(crate) fn change(old: Option<&Entry>, new: Option<&Entry>) -> Option<Change> {
     match (old, new) {
         (None, None) => None,
         (None, Some(_)) => Some(Change::Added),

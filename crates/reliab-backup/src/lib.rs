@@ -18,6 +18,8 @@ mod creation;
 mod engine_errors;
 mod entries;
 mod events;
+mod known_damage;
+mod listing;
 mod repo;
 mod scratch;
 mod stream;

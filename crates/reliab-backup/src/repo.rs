@@ -1,6 +1,6 @@
 //! The repository that a command is about, and the snapshot in it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use clap::Args;
 use reliab_common::clock::{Clock as _, local};
 use reliab_common::ui::Ui;
 use reliab_repo::error::Error;
-use reliab_repo::format::escape::escape;
+use reliab_repo::format::escape::{escape, unescape};
+use reliab_repo::format::order;
 use reliab_repo::index::IndexProblem;
 use reliab_repo::manifest::Manifest;
 use reliab_repo::repository::{Repository, SnapshotList, SnapshotSpec, StoredSnapshot};
 use reliab_repo::storage::{LocalStorage, Storage};
-use reliab_repo::walk::snapshot_path;
 
 use crate::failure::UsageError;
 use crate::session::Session;
@@ -139,7 +139,7 @@ impl OpenRepository {
 
     /// The same; `latest` is the latest of a host, if one is given.
     pub fn select_of(&self, spec: Option<&OsString>, host: Option<&str>) -> anyhow::Result<Selected> {
-        let (name, below) = spec.map_or(("latest".to_owned(), None), |spec| parse(spec));
+        let SnapshotSpec { name, path } = SnapshotSpec::parse(spec.map_or(b"latest", |spec| spec.as_bytes()));
         let found = match host {
             Some(_) if name != "latest" => {
                 let text = format!("cannot find the latest of a host and snapshot {name:?}: leave out one");
@@ -149,9 +149,7 @@ impl OpenRepository {
             None => self.snapshots.find(&name),
         };
         let stored = found.map_err(of(&self.folder))?.clone();
-        if let Some(below) = &below {
-            self.require(&stored, below)?;
-        }
+        let below = path.map(|path| self.place(&stored, path)).transpose()?;
         Ok(Selected { stored, below })
     }
 
@@ -161,32 +159,77 @@ impl OpenRepository {
             .map_err(of(&self.folder))
     }
 
-    fn require(&self, stored: &StoredSnapshot, below: &[u8]) -> anyhow::Result<()> {
-        let mut manifest =
-            Manifest::open(&self.repository, &stored.snapshot, Some(below)).map_err(of(&self.folder))?;
-        if manifest.next().is_some() || !manifest.take_gaps().is_empty() {
-            return Ok(());
+    /// Where a path that is asked for is in a snapshot.
+    fn place(&self, stored: &StoredSnapshot, path: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        if self.holds(stored, &path)? {
+            return Ok(path);
         }
-        let (path, id) = (escape(below), stored.id.short());
+        if let Some(place) = self.place_in_source(stored, &path)?
+            && self.holds(stored, &place)?
+        {
+            return Ok(place);
+        }
+        let (path, id) = (escape(&path), stored.id.short());
         let text = format!(
             "cannot find {path} in snapshot {id}: `reliab ls {id}` lists what it holds, `reliab find` looks in all"
         );
         Err(UsageError(text).into())
     }
+
+    /// Where a path from the root of the file system is in a snapshot. `snapshots` shows where its sources lay; its
+    /// entries begin with what they were called, which may have been less. Where that is not certain, nothing is found.
+    fn place_in_source(&self, stored: &StoredSnapshot, path: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+        let whole = [b"/", path].concat();
+        let paths = stored.snapshot.paths.iter();
+        let sources: Vec<_> = paths.filter_map(|path| unescape(path.trim_end_matches('/')).ok()).collect();
+        for source in sources.iter().filter(|source| order::is_within(&whole, source)) {
+            let mut names = names_of(source);
+            names.retain(|name| self.is_source(stored, name));
+            let others = sources.iter().filter(|other| *other != source);
+            if let [name] = &names[..]
+                && !others.flat_map(|other| names_of(other)).any(|other| other == *name)
+            {
+                return Ok(Some(join(name, &whole[source.len()..])));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a source is called so: there is an entry, and none that it lies in.
+    fn is_source(&self, stored: &StoredSnapshot, name: &[u8]) -> bool {
+        let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let outer = ends.map(|end| &name[..end]).chain([&b"."[..]]).filter(|outer| *outer != name);
+        self.is_entry(stored, name) && !outer.into_iter().any(|outer| self.is_entry(stored, outer))
+    }
+
+    fn is_entry(&self, stored: &StoredSnapshot, path: &[u8]) -> bool {
+        let below = (path != b".").then_some(path);
+        let manifest = Manifest::open(&self.repository, &stored.snapshot, below);
+        manifest.is_ok_and(|mut manifest| manifest.next().is_some_and(|found| found.entry.path == path))
+    }
+
+    /// Whether there is something at a path, or nobody can tell for damage.
+    fn holds(&self, stored: &StoredSnapshot, path: &[u8]) -> anyhow::Result<bool> {
+        let mut manifest =
+            Manifest::open(&self.repository, &stored.snapshot, Some(path)).map_err(of(&self.folder))?;
+        Ok(manifest.next().is_some() || !manifest.take_gaps().is_empty())
+    }
 }
 
-/// Parts `SNAPSHOT[:PATH]`; the path need not be UTF-8.
-fn parse(spec: &OsStr) -> (String, Option<Vec<u8>>) {
-    let colon = spec.as_bytes().iter().position(|&byte| byte == b':');
-    let (name, path) = if let (None, Some(colon)) = (spec.to_str(), colon) {
-        let (name, path) = spec.as_bytes().split_at(colon);
-        (String::from_utf8_lossy(name).into_owned(), Some(path[1..].to_vec()))
-    } else {
-        let spec = SnapshotSpec::parse(&spec.to_string_lossy());
-        (spec.name, spec.path.map(String::into_bytes))
-    };
-    let below = path.map(|path| snapshot_path(Path::new(OsStr::from_bytes(&path))));
-    (name, below.filter(|path| path != b"."))
+/// What a source may have been called on the command line, the longest first: all of its path, or the end of it.
+fn names_of(source: &[u8]) -> Vec<Vec<u8>> {
+    let slashes = source.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.map(|at| source[at + 1..].to_vec()).chain([b".".to_vec()]).collect()
+}
+
+/// A source's name in the snapshot, and what comes below it.
+fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
+    let below = below.strip_prefix(b"/").unwrap_or(below);
+    match (name, below) {
+        (b".", below) => below.to_vec(),
+        (name, b"") => name.to_vec(),
+        (name, below) => [name, b"/", below].concat(),
+    }
 }
 
 #[cfg(test)]
@@ -194,14 +237,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spec_is_a_name_and_a_path_in_normal_form() {
-        let check = |spec: &[u8], name: &str, below: Option<&[u8]>| {
-            let parsed = parse(OsStr::from_bytes(spec));
-            assert_eq!(parsed, (name.to_owned(), below.map(<[u8]>::to_vec)));
+    fn a_source_may_have_been_called_by_any_end_of_its_path() {
+        let names = |source: &[u8]| {
+            names_of(source).iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>()
         };
-        check(b"latest", "latest", None);
-        check(b"ab12:./data//x/", "ab12", Some(b"data/x"));
-        check(b"ab12:/", "ab12", None);
-        check(b"ab12:\xff", "ab12", Some(b"\xff"));
+        assert_eq!(names(b"/srv/app/data"), ["srv/app/data", "app/data", "data", "."]);
+        assert_eq!(names(b""), ["."]);
+        let check = |name: &str, below: &str, expected: &str| {
+            assert_eq!(join(name.as_bytes(), below.as_bytes()), expected.as_bytes());
+        };
+        check("data", "/x", "data/x");
+        check("data", "", "data");
+        check(".", "/x/y", "x/y");
     }
 }

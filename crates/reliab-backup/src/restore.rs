@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 use reliab_common::count::counted;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
@@ -21,6 +22,7 @@ use crate::app::{Tool, after_help, document};
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
+use crate::listing::Listing;
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
 use crate::scratch::Scratch;
 use crate::session::{Job, Outcome, Session, threads};
@@ -47,7 +49,7 @@ pub struct Args {
     #[command(flatten)]
     repo: RepoArg,
     /// The latest snapshot of this host; without it, of all hosts.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     host: Option<String>,
     /// Restore into this folder, which must be empty or absent unless --overwrite says otherwise.
     #[arg(long, short, value_name = "DIR")]
@@ -59,15 +61,15 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "target")]
     scratch: Option<PathBuf>,
     /// Restore only what matches, as in .gitignore; may be repeated.
-    #[arg(long, short, value_name = "PATTERN")]
+    #[arg(long, short, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
     include: Vec<String>,
     /// Leave out what matches; may be repeated.
-    #[arg(long, short, value_name = "PATTERN")]
+    #[arg(long, short, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
     /// What to do with what is already in the target.
     #[arg(long, value_name = "WHEN", requires = "target")]
     overwrite: Option<OverwriteArg>,
-    /// Tell what would be restored, but write nothing.
+    /// Tell what would be restored, with --verbose entry by entry, but write nothing.
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// Threads that decompress and write [default: one a processor].
@@ -259,7 +261,8 @@ fn act(
     if selected.below.is_none() {
         events.total(selected.stored.snapshot.stats.bytes);
     }
-    let result = engine::restore(&repository.repository, &selected.stored, &options.engine, &events);
+    let listing = Listing::new(&events, ui);
+    let result = engine::restore(&repository.repository, &selected.stored, &options.engine, &listing);
     let warnings = events.finish(ui);
     let mut done = Done {
         report: result.map_err(&in_repository)?,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
@@ -119,6 +120,7 @@ impl Args {
         ui.summary(self.summary(folder, &found, took));
         let figures = json!({
             "repository": folder, "level": options.level, "sample": sample, "seconds": took.as_secs_f64(),
+            "location": creation::location(folder).display().to_string(),
             "findings": found.findings.len(), "packs": found.packs, "blobs": found.blobs, "bytes": found.bytes,
         });
         Ok(Outcome::new(exit, figures))

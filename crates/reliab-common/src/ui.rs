@@ -81,6 +81,11 @@ impl Ui {
         self.options.quiet
     }
 
+    /// Whether the user asked for more.
+    pub fn is_verbose(&self) -> bool {
+        self.options.verbose
+    }
+
     /// Whether the reader of stdout has gone away, so that going on is pointless.
     pub fn pipe_closed(&self) -> bool {
         self.pipe_closed

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::format::entry::Entry;
+
 /// Receives what happens; called from several threads.
 pub trait Events: Sync {
     /// Work that will be done: bytes, where known.
@@ -10,6 +12,8 @@ pub trait Events: Sync {
     fn advance(&self, _bytes: u64, _entries: u64) {}
     /// Something a person should know that does not stop the run.
     fn warning(&self, _path: &Path, _message: &str) {}
+    /// An entry that is new (`old` is `None`), gone (`new` is `None`) or was looked at again, which may be as it was.
+    fn entry(&self, _old: Option<&Entry>, _new: Option<&Entry>) {}
     /// True if the run should stop at the next safe point.
     fn stop_requested(&self) -> bool {
         false

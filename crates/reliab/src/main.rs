@@ -5,12 +5,14 @@ mod completions;
 mod config_command;
 mod doctor;
 mod heartbeat;
+mod hint;
 mod install;
 mod man;
 mod secrets;
 mod systemd;
 mod table;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, FromArgMatches, Subcommand};
@@ -34,11 +36,16 @@ fn command() -> clap::Command {
 }
 
 /// The command that a command line names, for the document about why it cannot be understood.
-fn named() -> String {
-    let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
+fn named(known: &clap::Command, words: &[OsString]) -> String {
+    let name = words.iter().find_map(|word| known.find_subcommand(word));
+    name.map_or("reliab", clap::Command::get_name).to_owned()
+}
+
+/// Tells why a command line cannot be understood.
+fn refused(error: clap::Error) -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let known = command();
-    let name = words.iter().find(|word| known.find_subcommand(word.as_str()).is_some());
-    name.map_or_else(|| "reliab".to_owned(), Clone::clone)
+    table::refused(&named(&known, &words), &hint::with_hint(error, &known, &words))
 }
 
 fn main() -> ExitCode {
@@ -56,7 +63,7 @@ fn main() -> ExitCode {
             }
             exit
         }
-        Err(error) => table::refused(&named(), &error),
+        Err(error) => refused(error),
     }
 }
 

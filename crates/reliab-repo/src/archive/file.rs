@@ -20,6 +20,9 @@ use crate::walk::{Status, Walked};
 /// Times a file that changes while it is read is read.
 const ATTEMPTS: usize = 2;
 
+/// What is told of something that is not any more what it was when it was listed.
+pub(super) const REPLACED: &str = "it was replaced while it was read";
+
 /// Bytes of attributes of one file that are stored; a record must fit its bundle.
 const XATTRS_MAX: usize = 4 << 20;
 
@@ -47,12 +50,12 @@ impl Merge<'_> {
                 Err(errno) => return Ok(self.not_read(walked, errno)),
             };
             if opened.status.kind != FileType::RegularFile {
-                self.store.source_error(&walked.path, &"it was replaced while it was read");
+                self.store.source_error(&walked.path, &REPLACED);
                 return Ok(None);
             }
             let read = match self.read_file(&opened, old) {
                 Ok(read) => read?,
-                Err(errno) => return Ok(self.not_read(walked, errno)),
+                Err(errno) => return Ok(self.not_read(walked, replaced(&opened.file).unwrap_or(errno))),
             };
             let after = status_of(&opened.file).unwrap_or(opened.status);
             let still = is_as_it_was(&opened.status, &after);
@@ -85,7 +88,7 @@ impl Merge<'_> {
         match errno {
             Errno::NOENT => self.store.note(&walked.path, "vanished while it was read"),
             Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
-                self.store.source_error(&walked.path, &"it was replaced while it was read");
+                self.store.source_error(&walked.path, &REPLACED);
             }
             other => self.store.source_error(&walked.path, &std::io::Error::from(other)),
         }
@@ -251,6 +254,12 @@ impl Merge<'_> {
             }
         })
     }
+}
+
+/// The errno of a file that something else took the place of before it was opened: reading that fails in many ways.
+fn replaced(opened: &OwnedFd) -> Option<Errno> {
+    let is_other = status_of(opened).is_ok_and(|status| status.kind != FileType::RegularFile);
+    is_other.then_some(Errno::LOOP)
 }
 
 fn is_as_it_was(before: &Status, after: &Status) -> bool {

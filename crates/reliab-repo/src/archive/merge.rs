@@ -3,7 +3,9 @@
 use std::iter::Peekable;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
+use super::file::REPLACED;
 use super::parent::Parent;
 use super::store::Store;
 use crate::cache::{BlockRow, CachedEntry};
@@ -211,10 +213,11 @@ impl<'a> Merge<'a> {
     }
 
     fn unreadable(&mut self, path: &[u8], error: &std::io::Error) {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            self.store.note(path, "vanished while it was read");
-        } else {
-            self.store.source_error(path, error);
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => self.store.note(path, "vanished while it was read"),
+            // A folder when its own was listed, and something else since.
+            Some(Errno::NOTDIR | Errno::LOOP) => self.store.source_error(path, &REPLACED),
+            _ => self.store.source_error(path, error),
         }
     }
 
@@ -257,6 +260,7 @@ impl<'a> Merge<'a> {
         let old = old.map(|old| self.renumber(old)).transpose()?;
         // Stored elsewhere, as its bundle is emptied, a file is as it was.
         let differs = old.as_ref().is_none_or(|old| !old.entry.says_the_same(&new.entry));
+        self.store.events.entry(old.as_ref().map(|old| &old.entry), Some(&new.entry));
         new.changed = old.is_none_or(|old| old.entry != new.entry);
         let stats = &mut self.store.stats;
         match (is_file, is_new, differs) {
@@ -272,6 +276,7 @@ impl<'a> Merge<'a> {
 
     fn gone(&mut self, old: &CachedEntry) {
         self.store.stats.gone += 1;
+        self.store.events.entry(Some(&old.entry), None);
         self.store.forget_blocks(&old.entry);
         let path = &old.entry.path;
         if let Some(Line::GoneTree(tree)) = self.outcome.gone.last()

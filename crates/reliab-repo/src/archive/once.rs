@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::event::Events;
 use crate::format::ERRORS_MAX;
+use crate::format::entry::Entry;
 
 /// Passes events on, each warning once.
 pub(super) struct Once<'a> {
@@ -42,6 +43,10 @@ impl Events for Once<'_> {
         if self.is_new(hasher.finalize()) {
             self.events.warning(path, message);
         }
+    }
+
+    fn entry(&self, old: Option<&Entry>, new: Option<&Entry>) {
+        self.events.entry(old, new);
     }
 
     fn stop_requested(&self) -> bool {

@@ -1,8 +1,11 @@
 //! The snapshots of a repository: listing them, and finding the one that is meant.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 
 use super::Repository;
 use crate::error::{Error, Result};
@@ -10,6 +13,7 @@ use crate::format::METADATA_LIMIT;
 use crate::format::snapshot::{Snapshot, decode_snapshot, encode_snapshot};
 use crate::id::ObjectId;
 use crate::storage::snapshot_key;
+use crate::walk::snapshot_path;
 
 /// A snapshot and the name of its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,47 +49,51 @@ pub struct SnapshotList {
 /// What a person calls a snapshot: `latest`, the beginning of an id, or a date; with `:PATH` a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSpec {
-    /// Before the first colon that begins a path.
+    /// Before the colon that begins a path.
     pub name: String,
-    /// After it, without slashes at the ends.
-    pub path: Option<String>,
+    /// After it, as snapshots name paths; need not be UTF-8.
+    pub path: Option<Vec<u8>>,
 }
 
 impl SnapshotSpec {
     /// Parses `NAME[:PATH]`. A colon inside a time (`2026-01-02T03:04`) begins no path.
-    pub fn parse(text: &str) -> Self {
-        let in_time = |at: usize| {
-            text.as_bytes()[..at].contains(&b'-')
-                && text[..at].ends_with(|c: char| c.is_ascii_digit())
-                && text[at + 1..].starts_with(|c: char| c.is_ascii_digit())
-                && parse_time(text).is_some()
-        };
-        match text.match_indices(':').map(|(at, _)| at).find(|&at| !in_time(at)) {
-            None => Self { name: text.to_owned(), path: None },
-            Some(at) => {
-                let path = text[at + 1..].trim_matches('/');
-                let name = if at == 0 { "latest" } else { &text[..at] };
-                Self { name: name.to_owned(), path: (!path.is_empty()).then(|| path.to_owned()) }
-            }
-        }
+    pub fn parse(spec: &[u8]) -> Self {
+        let colons = spec.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+        let ends: Vec<usize> = colons.chain([spec.len()]).collect();
+        let is_time =
+            |end: &usize| str::from_utf8(&spec[..*end]).is_ok_and(|name| parse_time(name).is_some());
+        let end = ends.iter().copied().rev().find(is_time).unwrap_or(ends[0]);
+        let name = if end == 0 && !spec.is_empty() { b"latest" } else { &spec[..end] };
+        let path = spec.get(end + 1..).map(|path| snapshot_path(Path::new(OsStr::from_bytes(path))));
+        Self { name: String::from_utf8_lossy(name).into_owned(), path: path.filter(|path| path != b".") }
     }
 }
 
 /// The end of the second, minute or day that a date names, in local time unless it says otherwise.
 fn parse_time(text: &str) -> Option<DateTime<Utc>> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.to_utc());
+    if let Some(time) = parse_zoned(text) {
+        return Some(time);
     }
     let text = text.replace('T', " ");
-    let (last, step) = if let Ok(day) = NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
-        ((day + Days::new(1)).and_hms_opt(0, 0, 0)?, chrono::TimeDelta::nanoseconds(1))
+    let end = if let Ok(day) = NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
+        day.checked_add_days(Days::new(1))?.and_hms_opt(0, 0, 0)?
     } else if let Ok(minute) = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M") {
-        (minute + chrono::TimeDelta::minutes(1), chrono::TimeDelta::nanoseconds(1))
+        minute.checked_add_signed(TimeDelta::minutes(1))?
     } else {
         let second = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok()?;
-        (second + chrono::TimeDelta::seconds(1), chrono::TimeDelta::nanoseconds(1))
+        second.checked_add_signed(TimeDelta::seconds(1))?
     };
-    Local.from_local_datetime(&(last - step)).latest().map(|time| time.to_utc())
+    let last = end - TimeDelta::nanoseconds(1);
+    Local.from_local_datetime(&last).latest().map(|time| time.to_utc())
+}
+
+/// A time with its zone, as RFC 3339 writes it or as tables show it, with a space before the offset. A whole second
+/// means its end: what is shown of a snapshot's time is less than the time that it carries.
+fn parse_zoned(text: &str) -> Option<DateTime<Utc>> {
+    let joined = text.replacen(" +", "+", 1).replacen(" -", "-", 1);
+    let time = DateTime::parse_from_rfc3339(&joined).ok()?.to_utc();
+    let is_whole = time.timestamp_subsec_nanos() == 0;
+    Some(if is_whole { time + TimeDelta::seconds(1) - TimeDelta::nanoseconds(1) } else { time })
 }
 
 impl SnapshotList {
@@ -247,8 +255,9 @@ mod tests {
     #[test]
     fn spec_splits_at_the_colon_that_begins_a_path() {
         let check = |text: &str, name: &str, path: Option<&str>| {
-            let spec = SnapshotSpec::parse(text);
-            assert_eq!((spec.name.as_str(), spec.path.as_deref()), (name, path), "{text}");
+            let spec = SnapshotSpec::parse(text.as_bytes());
+            let expected = (name, path.map(|path| path.as_bytes()));
+            assert_eq!((spec.name.as_str(), spec.path.as_deref()), expected, "{text}");
         };
         check("latest", "latest", None);
         check("latest:data/app.db", "latest", Some("data/app.db"));
@@ -260,6 +269,36 @@ mod tests {
         check("2026-01-02T03:04", "2026-01-02T03:04", None);
         check("2026-01-02 03:04:05", "2026-01-02 03:04:05", None);
         check("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", None);
+        check("2026-01-02 03:04:05 +01:00", "2026-01-02 03:04:05 +01:00", None);
+        check("2026-01-02T03:04:05-08:00:data", "2026-01-02T03:04:05-08:00", Some("data"));
+        check("2026-01-02T03:04:data/05:06", "2026-01-02T03:04", Some("data/05:06"));
         check("latest:a:b", "latest", Some("a:b"));
+        check("", "", None);
+        check(":", "latest", None);
+        check("ab12:./data//x/", "ab12", Some("data/x"));
+        check("ab12:/", "ab12", None);
+        let odd = SnapshotSpec::parse(b"2026-01-02T03:04:\xff");
+        assert_eq!((odd.name.as_str(), odd.path.as_deref()), ("2026-01-02T03:04", Some(&b"\xff"[..])));
+    }
+
+    #[test]
+    fn a_time_with_its_zone_means_the_end_of_its_second() {
+        let check = |text: &str, expected: &str| {
+            let expected = DateTime::parse_from_rfc3339(expected).unwrap();
+            assert_eq!(parse_time(text), Some(expected.to_utc()), "{text}");
+        };
+        check("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.999999999Z");
+        check("2026-01-02 03:04:05 +01:00", "2026-01-02T02:04:05.999999999Z");
+        check("2026-01-02 03:04:05 -08:00", "2026-01-02T11:04:05.999999999Z");
+        check("2026-01-02T03:04:05.25Z", "2026-01-02T03:04:05.25Z");
+        for far in ["+262142-12-31", "+262142-12-31 23:59", "+262142-12-31 23:59:59", "9999-12-31T23:59:60Z"]
+        {
+            // Whatever it means, it is no panic.
+            let _ = parse_time(far);
+        }
+        let shown = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
+        let end = shown.to_utc() + TimeDelta::nanoseconds(999_999_999);
+        assert_eq!(parse_time(&shown.format("%Y-%m-%d %H:%M:%S %:z").to_string()), Some(end));
+        assert_eq!(parse_time(&shown.format("%Y-%m-%d %H:%M:%S").to_string()), Some(end));
     }
 }

@@ -101,7 +101,7 @@ pub fn restore(
     let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
     if options.dry_run {
         require_room(options)?;
-        return something(plan::count(manifest, &selection), snapshot, options);
+        return something(plan::count(manifest, &selection, events), snapshot, options);
     }
     let held = Held::take(&options.target)?;
     let done = require_room(options)

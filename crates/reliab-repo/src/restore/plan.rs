@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::linked::First;
 use super::{RestoreReport, Selection, skipped_gap};
+use crate::event::Events;
 use crate::format::entry::{Content, Data, Entry, Kind};
 use crate::id::BlobId;
 use crate::index::Index;
@@ -50,10 +51,11 @@ impl Groups {
     }
 }
 
-/// Counts what a restore would write.
-pub(super) fn count(mut manifest: Manifest<'_>, selection: &Selection) -> RestoreReport {
+/// Tells and counts what a restore would write.
+pub(super) fn count(mut manifest: Manifest<'_>, selection: &Selection, events: &dyn Events) -> RestoreReport {
     let mut report = RestoreReport::default();
     for ManifestEntry { entry, .. } in manifest.by_ref().filter(|item| selection.wants(&item.entry)) {
+        events.entry(None, Some(&entry));
         report.count(&entry);
     }
     report.skipped = manifest.take_gaps().iter().map(skipped_gap).collect();

@@ -236,7 +236,8 @@ fn stat_root(root: &Arc<Root>) -> WalkItem {
 /// Opens the roots; names that are the same in the snapshot, or inside one another, are sorted out.
 pub fn open_roots(sources: &[PathBuf]) -> Result<Vec<Arc<Root>>> {
     let mut roots = sources.iter().map(|given| open_root(given)).collect::<Result<Vec<_>>>()?;
-    roots.sort_by(|a, b| order::compare(&a.path, &b.path));
+    // Of one path the one that follows a link comes first: `link/` is all that `link` is, and more.
+    roots.sort_by(|a, b| order::compare(&a.path, &b.path).then(a.name.len().cmp(&b.name.len())));
     let mut kept: Vec<Root> = Vec::new();
     for root in roots {
         match kept.last_mut() {

@@ -176,9 +176,11 @@ fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
     let source = lab.source();
     let (rewritten, resized, replaced) =
         (source.join("rewritten"), source.join("resized"), source.join("replaced"));
+    let turned = source.join("turned");
     fs::write(&rewritten, vec![0; LEN]).unwrap();
     fs::write(&resized, "").unwrap();
     fs::write(&replaced, vec![1; 100_000]).unwrap();
+    fs::write(&turned, "a file").unwrap();
     fs::write(source.join("still"), "still").unwrap();
     let change = |round: u64| {
         let version = u8::try_from(round % 251).unwrap();
@@ -198,6 +200,11 @@ fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
             fs::remove_file(&replaced).unwrap();
         }
         fs::rename(source.join("new"), &replaced).unwrap();
+        // Becomes a folder, and a file again.
+        fs::remove_file(&turned).unwrap();
+        fs::create_dir(&turned).unwrap();
+        fs::remove_dir(&turned).unwrap();
+        fs::write(&turned, "a file").unwrap();
     };
     let (mut marked, mut whole) = (0, 0);
     meanwhile(change, || {
@@ -215,6 +222,11 @@ fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
             let notes = errors.iter().filter(|e| is_note(&e.error) || e.error.starts_with("vanished"));
             assert_eq!(report.unreadable, (errors.len() - notes.count()) as u64, "{errors:?}");
             assert_eq!(fs::read(restored.join("still")).unwrap(), b"still");
+            let reasons = errors.iter().filter(|error| error.path.ends_with("turned")).map(|e| &e.error);
+            let known = ["vanished", "it was replaced", "changed"];
+            let odd: Vec<_> =
+                reasons.filter(|told| !known.iter().any(|known| told.starts_with(known))).collect();
+            assert_eq!(odd, Vec::<&String>::new());
             if is_marked("rewritten") {
                 marked += 1;
             } else {

@@ -4,12 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod as_shown;
 mod config;
 mod doctor;
 mod golden;
 mod hooks;
 mod install;
 mod kill;
+mod known_damage;
 mod latest;
 mod overwrite;
 mod peers;
