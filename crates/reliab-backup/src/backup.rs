@@ -230,12 +230,11 @@ fn sync_parent(folder: &Path) {
     drop(fs::File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()));
 }
 
-/// One lock for each repository and set of sources.
+/// One lock for each repository and set of sources, by whatever name.
 fn lock_name(options: &Options) -> String {
     let mut hasher = ObjectHasher::default();
     for path in [&options.folder].into_iter().chain(&options.engine.sources) {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        hasher.update(path.as_os_str().as_bytes());
+        hasher.update(creation::location(path).as_os_str().as_bytes());
         hasher.update(&[0]);
     }
     format!("backup-{}", &hasher.finish().to_string()[..16])

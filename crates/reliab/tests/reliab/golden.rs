@@ -243,6 +243,15 @@ fn a_second_run_of_a_job_is_refused() {
     held.lock().unwrap();
     let output = bench.show(&["backup", "--host", "web1"]);
     assert_eq!(output.status.code(), Some(5));
+    // By any other name it is the same job.
+    std::os::unix::fs::symlink("backups", bench.path("link")).unwrap();
+    let whole = bench.path("data");
+    for (repository, source) in
+        [("./backups/", "data/"), ("link", "./data"), ("backups", whole.to_str().unwrap())]
+    {
+        let output = bench.run(&["backup", "--repo", repository, source]);
+        assert_eq!(output.status.code(), Some(5), "{repository} {source}");
+    }
     held.unlock().unwrap();
     assert!(bench.run(&["backup", "--host", "web1"]).status.success());
     bench.compare("locked.txt");
