@@ -13,10 +13,13 @@ mod patch;
 mod source;
 mod store;
 
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use rustix::fs::FileType;
 
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -29,7 +32,7 @@ use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, SnapshotList, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
-use crate::walk::{Filter, FilterOptions, Walk, open_roots};
+use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots, refuse_repository};
 use merge::Merge;
 use once::Once;
 use parent::Parent;
@@ -84,6 +87,7 @@ pub fn backup(
         if options.dry_run { Arc::new(DryStorage::new(storage)) } else { storage };
     // Roots are opened before anything is created: a wrong path must not leave a new repository behind.
     drop(open_roots(&options.sources)?);
+    refuse_repository(&options.sources, options.filter.never)?;
     let repository = Repository::open_or_create(Arc::clone(&storage), options.time)?;
     storage.sweep()?;
     let job = Job::new(&repository, options)?;
@@ -183,6 +187,7 @@ impl<'a> Job<'a> {
     fn run(&self, events: &dyn Events) -> Result<BackupReport> {
         let options = self.options;
         let roots = open_roots(&options.sources)?;
+        roots.iter().for_each(|root| warn_of_link(root, events));
         let parent = Parent::find(self)?;
         let store = Store::start(self.repository, options, events, &self.cache);
         let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
@@ -252,9 +257,27 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The sources as snapshots name them.
+/// The sources as snapshots name them, each once.
 fn paths_of(options: &BackupOptions) -> Result<Vec<String>> {
-    options.sources.iter().map(|path| absolute(path)).collect()
+    let mut paths = options.sources.iter().map(|path| absolute(path)).collect::<Result<Vec<_>>>()?;
+    let mut seen = HashSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
+    Ok(paths)
+}
+
+/// Tells that of a source that is a symbolic link only the link is stored, which is seldom what was meant.
+fn warn_of_link(root: &Root, events: &dyn Events) {
+    if root.opened.kind != FileType::Symlink {
+        return;
+    }
+    let given = escape(root.given.as_os_str().as_bytes());
+    let leads_to_folder = std::fs::metadata(&root.given).is_ok_and(|found| found.is_dir());
+    let message = if leads_to_folder {
+        format!("only this symbolic link is stored; {given}/ is what it leads to")
+    } else {
+        "only this symbolic link is stored; name what it leads to, if that is to be stored".to_owned()
+    };
+    events.warning(Path::new(&*given), &message);
 }
 
 /// Copies a job's cache as far as it goes: without it the run is only slower.
@@ -267,10 +290,10 @@ fn copy_cache(from: &Path, to: &Path) {
     }
 }
 
-/// A source as snapshots name it: absolute, escaped.
+/// A source as snapshots name it: absolute, escaped. With a slash at its end it is the same source.
 fn absolute(path: &Path) -> Result<String> {
-    use std::os::unix::ffi::OsStrExt;
     let absolute = std::path::absolute(path).map_err(Error::local("resolve", path))?;
+    let absolute: PathBuf = absolute.components().collect();
     Ok(escape(absolute.as_os_str().as_bytes()).into_owned())
 }
 

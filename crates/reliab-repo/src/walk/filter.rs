@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
-use super::{Root, Status};
-use crate::error::{Error, Result};
+use super::{Root, Status, join};
+use crate::error::{self, Error};
 
 /// First bytes of a CACHEDIR.TAG file (Cache Directory Tagging Specification, bford.info/cachedir).
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
@@ -35,40 +36,35 @@ pub struct Filter {
     patterns: Vec<(PathBuf, Gitignore)>,
 }
 
-/// What becomes of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Keep,
-    LeaveOut,
+/// The filter as it is for what is in one folder.
+pub(super) struct InFolder<'a> {
+    options: &'a FilterOptions,
+    patterns: Option<&'a Gitignore>,
+    /// Path below the source of the folder, and of the entry that is looked at.
+    path: Vec<u8>,
+    folder_len: usize,
 }
 
 impl Filter {
     /// Compiles the patterns, for each source once.
-    pub fn new(options: FilterOptions, sources: &[PathBuf]) -> Result<Self> {
+    pub fn new(options: FilterOptions, sources: &[PathBuf]) -> error::Result<Self> {
         let patterns = if options.exclude.is_empty() {
             Vec::new()
         } else {
             sources
                 .iter()
                 .map(|source| Ok((source.clone(), compile(&options.exclude, source)?)))
-                .collect::<Result<_>>()?
+                .collect::<error::Result<_>>()?
         };
         Ok(Self { options, patterns })
     }
 
-    pub(super) fn judge(&self, root: &Root, prefix: &[u8], name: &[u8], status: &Status) -> Verdict {
-        let is_dir = status.kind == FileType::Directory;
-        let too_large = status.kind == FileType::RegularFile
-            && self.options.exclude_larger_than.is_some_and(|limit| status.size > limit);
-        if too_large || (is_dir && self.options.never == Some((status.device, status.inode))) {
-            return Verdict::LeaveOut;
-        }
-        let Some((_, patterns)) = self.patterns.iter().find(|(source, _)| *source == root.given) else {
-            return Verdict::Keep;
-        };
-        let path = [prefix, name].concat();
-        let matched = patterns.matched(Path::new(OsStr::from_bytes(&path)), is_dir);
-        if matched.is_ignore() { Verdict::LeaveOut } else { Verdict::Keep }
+    /// The filter for what is in a folder, whose path below its root is given.
+    pub(super) fn in_folder(&self, root: &Root, below: &[u8]) -> InFolder<'_> {
+        let of_root = self.patterns.iter().find(|(source, _)| *source == root.given);
+        let path = if below.is_empty() { Vec::new() } else { join(below, b"") };
+        let folder_len = path.len();
+        InFolder { options: &self.options, patterns: of_root.map(|(_, patterns)| patterns), path, folder_len }
     }
 
     /// True if the walk goes into the folder.
@@ -82,6 +78,50 @@ impl Filter {
     }
 }
 
+impl InFolder<'_> {
+    /// The status of an entry; `None` if it is left out.
+    ///
+    /// What is left out by its name alone is not asked for: that could fail, or wait for a server that is gone.
+    /// `is_dir` is what the folder says, which need not be true.
+    pub(super) fn status(
+        &mut self,
+        name: &[u8],
+        is_dir: bool,
+        stat: impl FnOnce() -> Result<Status, Errno>,
+    ) -> Result<Option<Status>, Errno> {
+        let matched = self.matches(name, is_dir);
+        if matched && self.matches(name, !is_dir) {
+            return Ok(None);
+        }
+        let status = match stat() {
+            Ok(status) => status,
+            Err(_) if matched => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let found_dir = status.kind == FileType::Directory;
+        let matched = if found_dir == is_dir { matched } else { self.matches(name, found_dir) };
+        Ok((!matched && !self.leaves_out(&status)).then_some(status))
+    }
+
+    fn matches(&mut self, name: &[u8], is_dir: bool) -> bool {
+        let Some(patterns) = self.patterns else { return false };
+        self.path.truncate(self.folder_len);
+        self.path.extend_from_slice(name);
+        patterns.matched(Path::new(OsStr::from_bytes(&self.path)), is_dir).is_ignore()
+    }
+
+    fn leaves_out(&self, status: &Status) -> bool {
+        let identity = Some((status.device, status.inode));
+        match status.kind {
+            FileType::RegularFile => {
+                self.options.exclude_larger_than.is_some_and(|limit| status.size > limit)
+            }
+            FileType::Directory => self.options.never == identity,
+            _ => false,
+        }
+    }
+}
+
 fn has_cache_tag(folder: &OwnedFd) -> bool {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut start = [0; CACHE_TAG.len()];
@@ -90,7 +130,7 @@ fn has_cache_tag(folder: &OwnedFd) -> bool {
         .is_ok_and(|len| start[..len] == *CACHE_TAG)
 }
 
-fn compile(patterns: &[String], source: &Path) -> Result<Gitignore> {
+fn compile(patterns: &[String], source: &Path) -> error::Result<Gitignore> {
     let absolute = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
     let mut builder = GitignoreBuilder::new("");
     builder.allow_unclosed_class(false);
@@ -104,7 +144,7 @@ fn compile(patterns: &[String], source: &Path) -> Result<Gitignore> {
 }
 
 /// Compiles patterns as in `.gitignore` that are matched against paths in a snapshot.
-pub fn compile_patterns(option: &'static str, patterns: &[String]) -> Result<Gitignore> {
+pub fn compile_patterns(option: &'static str, patterns: &[String]) -> error::Result<Gitignore> {
     let mut builder = GitignoreBuilder::new("");
     builder.allow_unclosed_class(false);
     let bad = |value: &str, error: &ignore::Error| Error::Usage {
@@ -118,9 +158,9 @@ pub fn compile_patterns(option: &'static str, patterns: &[String]) -> Result<Git
     builder.build().map_err(|error| bad("", &error))
 }
 
-/// `/srv/app/cache` with the source `/srv/app` means `/cache`.
+/// `/srv/app/cache` with the source `/srv/app` or `/srv/app/` means `/cache`.
 fn below_source(pattern: &str, source: &Path) -> Option<String> {
-    let rest = pattern.strip_prefix(source.to_str()?)?;
+    let rest = pattern.strip_prefix(source.to_str()?.trim_end_matches('/'))?;
     rest.starts_with('/').then(|| rest.to_owned())
 }
 
@@ -129,7 +169,7 @@ fn bad_pattern(pattern: &str, error: &ignore::Error) -> Error {
 }
 
 /// Reads patterns from a file: one a line, blank lines and `#` comments left out.
-pub fn patterns_from(path: &Path) -> Result<Vec<String>> {
+pub fn patterns_from(path: &Path) -> error::Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(Error::local("read", path))?;
     Ok(text
         .lines()
@@ -140,16 +180,17 @@ pub fn patterns_from(path: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::open_roots;
     use super::*;
-
-    fn is_excluded(pattern: &str, path: &str, is_dir: bool) -> bool {
-        compile(&[pattern.to_owned()], Path::new("/srv/app")).unwrap().matched(path, is_dir).is_ignore()
-    }
 
     #[test]
     fn patterns_match_as_in_gitignore_and_by_absolute_path() {
         let check = |pattern: &str, path: &str, is_dir: bool, excluded: bool| {
-            assert_eq!(is_excluded(pattern, path, is_dir), excluded, "{pattern} {path}");
+            for source in ["/srv/app", "/srv/app/"] {
+                let compiled = compile(&[pattern.to_owned()], Path::new(source)).unwrap();
+                let matched = compiled.matched(path, is_dir).is_ignore();
+                assert_eq!(matched, excluded, "{pattern} {path} in {source}");
+            }
         };
         check("*.tmp", "a/b.tmp", false, true);
         check("*.tmp", "a/b.txt", false, false);
@@ -158,7 +199,43 @@ mod tests {
         check("/cache", "cache", true, true);
         check("/cache", "x/cache", true, false);
         check("/srv/app/cache", "cache", true, true);
+        check("/srv/application", "lication", false, false);
         check("a/**/b", "a/x/y/b", false, true);
+    }
+
+    /// The kind that is kept of an entry, or why not; `found` is what `lstat` says, told as something else or not.
+    fn kept(name: &str, told_dir: bool, found: Result<FileType, Errno>) -> Result<Option<FileType>, Errno> {
+        let exclude = ["*.tmp", "folder/", "!kept.tmp"].map(str::to_owned).to_vec();
+        let source = PathBuf::from("/");
+        let options = FilterOptions { exclude, ..FilterOptions::default() };
+        let filter = Filter::new(options, std::slice::from_ref(&source)).unwrap();
+        let root = open_roots(&[source]).unwrap();
+        let stat = || found.map(|kind| Status { kind, ..root[0].opened });
+        let status = filter.in_folder(&root[0], b"in/it").status(name.as_bytes(), told_dir, stat);
+        status.map(|kept| kept.map(|status| status.kind))
+    }
+
+    #[test]
+    fn what_is_left_out_by_its_name_alone_is_not_looked_at() {
+        let closed = Err(Errno::ACCESS);
+        for told_dir in [false, true] {
+            assert_eq!(kept("x.tmp", told_dir, closed), Ok(None));
+            assert_eq!(kept("kept.tmp", told_dir, closed), Err(Errno::ACCESS));
+            assert_eq!(kept("other", told_dir, closed), Err(Errno::ACCESS));
+        }
+        assert_eq!(kept("folder", true, closed), Ok(None));
+        assert_eq!(kept("folder", false, closed), Err(Errno::ACCESS));
+    }
+
+    #[test]
+    fn what_a_folder_says_of_a_type_decides_nothing() {
+        let (file, dir) = (FileType::RegularFile, FileType::Directory);
+        for told_dir in [false, true] {
+            assert_eq!(kept("folder", told_dir, Ok(dir)), Ok(None));
+            assert_eq!(kept("folder", told_dir, Ok(file)), Ok(Some(file)));
+            assert_eq!(kept("x.tmp", told_dir, Ok(dir)), Ok(None));
+            assert_eq!(kept("x", told_dir, Ok(dir)), Ok(Some(dir)));
+        }
     }
 
     #[test]

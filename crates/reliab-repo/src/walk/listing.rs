@@ -5,13 +5,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, OFlags, RawDir, Stat};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::ahead::{Ahead, Job};
 use super::beneath::open_beneath;
-use super::filter::{Filter, Verdict};
+use super::filter::Filter;
 use super::{Root, Status, WalkError, WalkItem, Walked, join};
+use crate::format::order;
 
 /// Status is asked for this many entries at a time, so that a huge folder costs no more memory than its names.
 pub(super) const PART: usize = 4096;
@@ -35,6 +36,8 @@ pub(super) struct Listing {
 struct Name {
     start: u32,
     len: u16,
+    /// What the folder says, where it does; only `lstat` knows.
+    is_dir: bool,
 }
 
 impl Listing {
@@ -55,8 +58,7 @@ impl Listing {
     /// The folder's path in the snapshot.
     fn path(&self) -> Vec<u8> {
         match &self.root {
-            Some(root) if self.below.is_empty() => root.path.clone(),
-            Some(root) => join(&root.path, &self.below),
+            Some(root) => root.path_of(&self.below),
             None => Vec::new(),
         }
     }
@@ -69,7 +71,10 @@ impl Listing {
         let mut failed = None;
         while let Some(entry) = entries.next() {
             match entry {
-                Ok(entry) => self.push_name(entry.file_name().to_bytes()),
+                Ok(entry) => {
+                    let is_dir = entry.file_type() == FileType::Directory;
+                    self.push_name(entry.file_name().to_bytes(), is_dir);
+                }
                 Err(errno) => {
                     failed = Some(errno);
                     break;
@@ -84,19 +89,21 @@ impl Listing {
         failed.map_or(Ok(()), Err)
     }
 
-    fn push_name(&mut self, name: &[u8]) {
+    fn push_name(&mut self, name: &[u8], is_dir: bool) {
         if name != b"." && name != b".." {
             // A folder's names would have to exceed 4 GiB to overflow the offset.
             let start = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
             let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
             self.names.extend_from_slice(name);
-            self.rows.push(Name { start, len });
+            self.rows.push(Name { start, len, is_dir });
         }
     }
 
+    /// Sorts the names. One that was removed and made again while the folder was read may stand there twice (readdir(3)).
     fn sort(&mut self) {
         let names = &self.names;
         self.rows.sort_unstable_by(|a, b| a.of(names).cmp(b.of(names)));
+        self.rows.dedup_by(|next, kept| next.of(names) == kept.of(names));
     }
 
     /// Asks for the status of the entries from `start`; what the filter leaves out becomes `None`.
@@ -104,16 +111,12 @@ impl Listing {
         let Some(root) = self.root.clone() else { return };
         self.part = start;
         self.statuses.clear();
-        let prefix = if self.below.is_empty() { Vec::new() } else { join(&self.below, b"") };
+        let mut judge = filter.in_folder(&root, &self.below);
         let end = self.rows.len().min(start + PART);
-        for row in start..end {
-            let name = self.rows[row].of(&self.names);
-            let status = raw_stat(folder, name).map(|stat| Status::new(&stat));
-            let kept = status.map(|status| {
-                let verdict = filter.judge(&root, &prefix, name, &status);
-                (verdict == Verdict::Keep).then_some(status)
-            });
-            self.statuses.push(kept);
+        for row in &self.rows[start..end] {
+            let name = row.of(&self.names);
+            let stat = || raw_stat(folder, name).map(|stat| Status::new(&stat));
+            self.statuses.push(judge.status(name, row.is_dir, stat));
         }
     }
 
@@ -145,7 +148,13 @@ impl Listing {
         std::mem::take(&mut self.errors)
     }
 
-    fn child(&self, number: usize) -> Vec<u8> {
+    /// True if a path below the root lies below this folder.
+    pub(super) fn is_around(&self, below: &[u8]) -> bool {
+        self.below.is_empty() || order::is_within(below, &self.below)
+    }
+
+    /// The entry's path below the root.
+    pub(super) fn child(&self, number: usize) -> Vec<u8> {
         let name = self.rows[number].of(&self.names);
         if self.below.is_empty() { name.to_vec() } else { join(&self.below, name) }
     }
@@ -195,13 +204,7 @@ impl Name {
 
 pub(super) fn open_folder(root: &Root, below: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path = match (root.name.is_empty(), below.is_empty()) {
-        (true, true) => b".".to_vec(),
-        (true, false) => below.to_vec(),
-        (false, true) => root.name.clone(),
-        (false, false) => join(&root.name, below),
-    };
-    open_beneath(&root.parent, &path, flags)
+    open_beneath(&root.parent, &root.path_from_parent(below), flags)
 }
 
 /// `lstat` of a name in a folder; an empty name is the folder itself.
@@ -210,4 +213,20 @@ pub fn raw_stat(folder: &OwnedFd, name: &[u8]) -> Result<Stat, Errno> {
         return rustix::fs::statat(folder, c"", AtFlags::EMPTY_PATH);
     }
     rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_folder_lists_twice_is_one() {
+        let mut listing = Listing::default();
+        for name in ["b", "a", "ab", "b", ".", "b", ".."] {
+            listing.push_name(name.as_bytes(), false);
+        }
+        listing.sort();
+        let names: Vec<_> = (0..listing.len()).map(|number| listing.child(number)).collect();
+        assert_eq!(names, [&b"a"[..], b"ab", b"b"]);
+    }
 }

@@ -4,11 +4,11 @@ mod ahead;
 mod beneath;
 mod filter;
 mod listing;
+mod root;
 
-use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Stat};
@@ -18,25 +18,11 @@ pub use beneath::open_beneath;
 pub use filter::{Filter, FilterOptions, compile_patterns, patterns_from};
 use listing::Listing;
 pub use listing::raw_stat;
+use root::Inner;
+pub use root::{Root, open_roots, refuse_repository, snapshot_path};
 
-use crate::error::{Error, Result};
 use crate::format::entry::Stamp;
-use crate::format::escape::is_well_formed;
 use crate::format::order;
-
-/// A folder or file to back up.
-pub struct Root {
-    /// As given.
-    pub given: PathBuf,
-    /// Its path in the snapshot.
-    pub path: Vec<u8>,
-    /// The folder the root itself stands in, or the root where it has no name of its own (`/`, `.`).
-    pub parent: OwnedFd,
-    /// Name below `parent`; empty where the root is `parent`.
-    pub name: Vec<u8>,
-    /// Devices to stay on with `--one-file-system`: its own, and those of sources inside it that were named, too.
-    pub devices: Vec<u64>,
-}
 
 /// What `lstat` says of an entry.
 #[derive(Clone, Copy, Debug)]
@@ -121,8 +107,11 @@ pub struct Walk {
     listers: usize,
     threads: Vec<std::thread::JoinHandle<()>>,
     roots: std::vec::IntoIter<Arc<Root>>,
+    /// The one being walked, and how many of the places inside it were come to.
+    root: Option<Arc<Root>>,
+    inner: usize,
     stack: Vec<Frame>,
-    pending: std::collections::VecDeque<WalkItem>,
+    pending: VecDeque<WalkItem>,
 }
 
 /// A folder being walked.
@@ -130,7 +119,7 @@ struct Frame {
     listing: Listing,
     next: usize,
     /// Listings of sub-folders that were asked for ahead, by entry number, in order.
-    jobs: std::collections::VecDeque<(usize, Arc<Job>)>,
+    jobs: VecDeque<(usize, Arc<Job>)>,
 }
 
 impl Walk {
@@ -141,8 +130,10 @@ impl Walk {
             listers: threads,
             threads: Vec::new(),
             roots: roots.into_iter(),
+            root: None,
+            inner: 0,
             stack: Vec::new(),
-            pending: std::collections::VecDeque::new(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -161,14 +152,40 @@ impl Walk {
 
     fn next_root(&mut self) -> Option<WalkItem> {
         let root = self.roots.next()?;
-        let item = stat_root(&root);
-        if let Ok(walked) = &item
-            && walked.status.kind == FileType::Directory
-        {
-            let job = Job::new(root, Vec::new());
-            self.enter(&job);
+        self.root = Some(Arc::clone(&root));
+        self.inner = 0;
+        Some(self.begin(root, Vec::new(), true))
+    }
+
+    /// Begins anew at the next place inside the root, which the walk of what is around it did not come to.
+    fn next_inner(&mut self) -> Option<WalkItem> {
+        let root = Arc::clone(self.root.as_ref()?);
+        let Inner { below, is_source } = root.inner.get(self.inner)?;
+        let (below, is_source) = (below.clone(), *is_source);
+        self.inner += 1;
+        Some(self.begin(root, below, is_source))
+    }
+
+    fn begin(&mut self, root: Arc<Root>, below: Vec<u8>, goes_in: bool) -> WalkItem {
+        let path = root.path_of(&below);
+        let status = match root.stat(&below) {
+            Ok(status) => status,
+            Err(errno) => return Err(WalkError { path, error: errno.into() }),
+        };
+        if goes_in && status.kind == FileType::Directory {
+            self.enter(&Job::new(Arc::clone(&root), below));
         }
-        Some(item)
+        Ok(Walked { root, path, status })
+    }
+
+    /// How the next place inside the root stands to the entry that comes next; `None` if it is not in the same folder.
+    fn inner_to_next(&self) -> Option<Ordering> {
+        let below = &self.root.as_ref()?.inner.get(self.inner)?.below;
+        let Some(frame) = self.stack.last() else { return Some(Ordering::Less) };
+        frame.listing.is_around(below).then(|| {
+            let is_done = frame.next >= frame.listing.len();
+            if is_done { Ordering::Less } else { order::compare(below, &frame.listing.child(frame.next)) }
+        })
     }
 
     /// Takes the next entry of the innermost folder.
@@ -191,26 +208,40 @@ impl Walk {
         }
         item
     }
+
+    fn advance(&mut self) -> Option<WalkItem> {
+        loop {
+            if let Some(item) = self.pending.pop_front() {
+                return Some(item);
+            }
+            let inner = self.inner_to_next();
+            if inner == Some(Ordering::Less) {
+                return self.next_inner();
+            }
+            if self.stack.is_empty() {
+                return self.next_root();
+            }
+            if let Some(item) = self.step() {
+                self.inner += usize::from(inner == Some(Ordering::Equal));
+                return Some(item);
+            }
+        }
+    }
 }
 
 impl Iterator for Walk {
     type Item = WalkItem;
 
     fn next(&mut self) -> Option<WalkItem> {
-        loop {
-            if self.stack.is_empty() {
-                if let Some(item) = self.pending.pop_front() {
-                    return Some(item);
-                }
-                return self.next_root();
-            }
-            if let Some(item) = self.pending.pop_front() {
-                return Some(item);
-            }
-            if let Some(item) = self.step() {
-                return Some(item);
-            }
+        let mut item = self.advance();
+        if let Some(Err(failed)) = &mut item
+            && failed.error.kind() == ErrorKind::NotFound
+            && self.root.as_ref().is_some_and(|root| root.is_source(&failed.path))
+        {
+            // Anything else may go while it is read. A source was there when the run began, and was asked for.
+            failed.error = std::io::Error::other("it was there when the run began, and is gone now");
         }
+        item
     }
 }
 
@@ -224,100 +255,6 @@ impl Drop for Walk {
     }
 }
 
-fn stat_root(root: &Arc<Root>) -> WalkItem {
-    match raw_stat(&root.parent, &root.name) {
-        Ok(stat) => {
-            Ok(Walked { root: Arc::clone(root), path: root.path.clone(), status: Status::new(&stat) })
-        }
-        Err(error) => Err(WalkError { path: root.path.clone(), error: error.into() }),
-    }
-}
-
-/// Opens the roots; names that are the same in the snapshot, or inside one another, are sorted out.
-pub fn open_roots(sources: &[PathBuf]) -> Result<Vec<Arc<Root>>> {
-    let mut roots = sources.iter().map(|given| open_root(given)).collect::<Result<Vec<_>>>()?;
-    // Of one path the one that follows a link comes first: `link/` is all that `link` is, and more.
-    roots.sort_by(|a, b| order::compare(&a.path, &b.path).then(a.name.len().cmp(&b.name.len())));
-    let mut kept: Vec<Root> = Vec::new();
-    for root in roots {
-        match kept.last_mut() {
-            Some(outer) if order::is_within(&root.path, &outer.path) => {
-                same_place(outer, &root)?;
-                outer.devices.extend(root.devices);
-            }
-            _ => kept.push(root),
-        }
-    }
-    Ok(kept.into_iter().map(Arc::new).collect())
-}
-
-/// A root inside another is already covered, if it really is the same place.
-fn same_place(outer: &Root, inner: &Root) -> Result<()> {
-    let real = |root: &Root| std::fs::canonicalize(&root.given).map_err(Error::local("resolve", &root.given));
-    if real(inner)?.starts_with(real(outer)?) {
-        return Ok(());
-    }
-    let reason = format!(
-        "it would have the same path in the snapshot as {}; back them up apart",
-        outer.given.display()
-    );
-    Err(Error::Source { path: inner.given.clone(), reason })
-}
-
-fn open_root(given: &Path) -> Result<Root> {
-    let unreadable = |error: std::io::Error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "it does not exist; check the path, or `sources` in the configuration".to_owned()
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "permission denied; check its owner and mode, or run as another user".to_owned()
-            }
-            _ => error.to_string(),
-        };
-        Error::Source { path: given.to_owned(), reason }
-    };
-    let path = snapshot_path(given);
-    if !is_well_formed(&path) {
-        return Err(Error::Source { path: given.to_owned(), reason: "this path cannot be stored".into() });
-    }
-    let follows = given.as_os_str().as_bytes().ends_with(b"/");
-    let (folder, name) = match (given.parent(), given.file_name()) {
-        (Some(parent), Some(name)) if !follows => {
-            (if parent.as_os_str().is_empty() { Path::new(".") } else { parent }, name.as_bytes().to_vec())
-        }
-        _ => (given, Vec::new()),
-    };
-    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::PATH;
-    let parent =
-        rustix::fs::open(folder, flags, rustix::fs::Mode::empty()).map_err(|e| unreadable(e.into()))?;
-    let stat = raw_stat(&parent, &name).map_err(|e| unreadable(e.into()))?;
-    let status = Status::new(&stat);
-    let root = Root { given: given.to_owned(), path, parent, name, devices: vec![status.device] };
-    if status.kind == FileType::Directory {
-        // A folder that cannot be listed would look like one that is empty.
-        drop(listing::open_folder(&root, b"").map_err(|e| unreadable(e.into()))?);
-    }
-    Ok(root)
-}
-
-/// A source's path in the snapshot: as given, less leading `/` and `..`, and every `.`.
-pub fn snapshot_path(given: &Path) -> Vec<u8> {
-    use std::path::Component;
-    let mut parts: Vec<&OsStr> = Vec::new();
-    for component in given.components() {
-        match component {
-            Component::Normal(part) => parts.push(part),
-            Component::ParentDir => drop(parts.pop()),
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    if parts.is_empty() {
-        return b".".to_vec();
-    }
-    parts.join(OsStr::new("/")).into_encoded_bytes()
-}
-
 /// Joins a folder's path in the snapshot and a name.
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder == b"." {
@@ -328,24 +265,4 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     path.push(b'/');
     path.extend_from_slice(name);
     path
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn snapshot_paths_are_as_given_less_what_points_outside() {
-        let check = |given: &str, path: &str| {
-            assert_eq!(snapshot_path(Path::new(given)), path.as_bytes(), "{given}");
-        };
-        check("data", "data");
-        check("./data/", "data");
-        check("/srv/app", "srv/app");
-        check("../../x/y", "x/y");
-        check("a/../b", "b");
-        check(".", ".");
-        check("/", ".");
-        check("..", ".");
-    }
 }

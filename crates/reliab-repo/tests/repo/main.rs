@@ -13,5 +13,6 @@ mod forged;
 mod hostile;
 mod linked;
 mod properties;
+mod sources;
 mod texts;
 mod twice;
