@@ -125,7 +125,7 @@ impl Tool for Args {
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let options = self.resolve(session)?;
-        session.record(&options.folder.display().to_string(), ui, |job, ui| run(options, job, ui))
+        session.record(&creation::job(&options.folder), ui, |job, ui| run(options, job, ui))
     }
 }
 
@@ -273,7 +273,7 @@ fn summary(options: &Options, done: &BackupReport, took: std::time::Duration) ->
     let name = if dry_run { "dry run".to_owned() } else { format!("snapshot {}", done.stored.id.short()) };
     let unreadable = match done.unreadable {
         0 => String::new(),
-        some => format!("; {} could not be read", counted(some, "source", "sources")),
+        some => format!("; {} could not be read", counted(some, "path", "paths")),
     };
     // Two lines, so that they fit a terminal of 80 columns.
     format!(

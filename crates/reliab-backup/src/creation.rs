@@ -53,6 +53,11 @@ pub(crate) fn location(folder: &Path) -> PathBuf {
     found.unwrap_or(whole)
 }
 
+/// What the record calls the jobs of a repository: the same by whatever name, and from whatever folder, it was reached.
+pub(crate) fn job(folder: &Path) -> String {
+    location(folder).display().to_string()
+}
+
 fn whole(folder: &Path) -> PathBuf {
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }

@@ -14,7 +14,7 @@ use crate::creation::location;
 /// Verifications that are looked at, the latest first.
 const RECENT: u32 = 200;
 
-/// A verification that ended.
+/// A verification that ended with or without damage that cost something.
 #[derive(Clone, Copy, Debug)]
 struct Verified {
     at: DateTime<Utc>,
@@ -36,8 +36,8 @@ pub(crate) fn warning(folder: &Path, state: Option<&State>) -> Option<String> {
     // A record that cannot be read is told of when this run is written to it.
     let found = last_found(&verifications(state?, folder).ok()?)?;
     Some(format!(
-        "`reliab verify` found damage in this repository on {}, and what is damaged is not stored anew: run it again; \
-         of what the sources still have, the next backup stores again what was in packs that are no longer there",
+        "`reliab verify` found damage in this repository on {}, and a backup stores nothing anew that it finds there: \
+         `reliab verify` names what is hit; under \"Repair\" the README of reliab says how to mend it",
         clock::local(found)
     ))
 }
@@ -60,7 +60,7 @@ fn last_found(latest_first: &[Verified]) -> Option<DateTime<Utc>> {
 /// The verifications of the repository of this folder.
 fn verifications(state: &State, folder: &Path) -> Result<Vec<Verified>, StateError> {
     let location = location(folder).display().to_string();
-    let sql = "SELECT ended, exit, figures ->> '$.level', figures ->> '$.sample' FROM (
+    let sql = "SELECT ended, exit, figures ->> '$.lost', figures ->> '$.level', figures ->> '$.sample' FROM (
             SELECT id, ended, exit, CASE WHEN json_valid(figures) THEN figures ELSE '{}' END AS figures FROM run
             WHERE tool = 'verify' AND ended IS NOT NULL AND exit IN (?2, ?3)
         ) WHERE figures ->> '$.location' = ?1 ORDER BY ended DESC, id DESC LIMIT ?4";
@@ -68,15 +68,16 @@ fn verifications(state: &State, folder: &Path) -> Result<Vec<Verified>, StateErr
         let mut statement = db.prepare(sql)?;
         let ends = (location, Exit::Done.code(), Exit::Damaged.code(), RECENT);
         let rows = statement.query_map(ends, |row| {
-            let exit: u8 = row.get(1)?;
-            let (level, sample): (Option<String>, Option<f64>) = (row.get(2)?, row.get(3)?);
+            let (exit, lost): (u8, Option<i64>) = (row.get(1)?, row.get(2)?);
+            let (level, sample): (Option<String>, Option<f64>) = (row.get(3)?, row.get(4)?);
             let depth = match (sample, level.as_deref()) {
                 (Some(_), _) => Depth::Sample,
                 (None, Some("data")) => Depth::Data,
                 (None, Some("packs")) => Depth::Packs,
                 _ => Depth::Structure,
             };
-            Ok(Verified { at: time(row.get(0)?), damaged: exit == Exit::Damaged.code(), depth })
+            let damaged = exit == Exit::Damaged.code() && lost != Some(0);
+            Ok(Verified { at: time(row.get(0)?), damaged, depth })
         })?;
         rows.collect()
     })

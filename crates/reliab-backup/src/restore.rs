@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
@@ -166,7 +167,7 @@ impl Tool for Args {
         }
         let repository = self.repo.open(session, ui)?;
         let selected = repository.select_of(self.snapshot.take().as_ref(), self.host.as_deref())?;
-        session.record(&repository.folder.display().to_string(), ui, |job, ui| {
+        session.record(&creation::job(&repository.folder), ui, |job, ui| {
             self.restore(&repository, &selected, job, ui)
         })
     }
@@ -320,7 +321,7 @@ fn tell_troubles(selected: &Selected, done: &Done, ui: &mut Ui) {
     let errors = &selected.stored.snapshot.errors;
     let unread = errors.iter().filter(|error| error.error != SourceError::CHANGED).count() as u64;
     if unread > 0 {
-        let what = counted(unread, "source", "sources");
+        let what = counted(unread, "path", "paths");
         ui.warn(format_args!(
             "{what} could not be read when the snapshot was made: \"errors\" of snapshots/{} names them",
             selected.stored.id

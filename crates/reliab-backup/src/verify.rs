@@ -92,7 +92,7 @@ impl Tool for Args {
             let text = "cannot use --sample with --level structure: that level reads no packs";
             return Err(UsageError(text.into()).into());
         }
-        session.record(&folder.display().to_string(), ui, |job, ui| self.verify(&folder, job, ui))
+        session.record(&creation::job(&folder), ui, |job, ui| self.verify(&folder, job, ui))
     }
 }
 
@@ -121,6 +121,7 @@ impl Args {
         let figures = json!({
             "repository": folder, "level": options.level, "sample": sample, "seconds": took.as_secs_f64(),
             "location": creation::location(folder).display().to_string(),
+            "lost": found.findings.iter().filter(|finding| finding.data_lost).count(),
             "findings": found.findings.len(), "packs": found.packs, "blobs": found.blobs, "bytes": found.bytes,
         });
         Ok(Outcome::new(exit, figures))
