@@ -51,7 +51,7 @@ impl RepoArg {
     pub fn open(&self, session: &Session, ui: &mut Ui) -> anyhow::Result<OpenRepository> {
         let folder = self.folder(session)?;
         let repository = Repository::open(storage(&folder)).map_err(of(&folder))?;
-        let snapshots = repository.snapshots().map_err(of(&folder))?;
+        let snapshots = repository.snapshots().clone();
         for problem in repository.problems() {
             ui.warn(describe(problem));
         }

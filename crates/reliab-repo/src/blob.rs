@@ -78,8 +78,10 @@ impl<'a> BlobReader<'a> {
                 failure = damaged(id, &pack.id.short(), &format!("it is a {}", place.kind.word()));
                 continue;
             }
-            if !pack.present {
-                failure = damaged(id, &pack.id.short(), "the pack is missing or has the wrong length");
+            if !place.is_there() {
+                let reason =
+                    if pack.len.is_some() { "the pack ends before it" } else { "the pack is missing" };
+                failure = damaged(id, &pack.id.short(), reason);
                 continue;
             }
             self.frame.resize(place.stored as usize, 0);
@@ -92,6 +94,7 @@ impl<'a> BlobReader<'a> {
                 Ok(()) => self
                     .decode(id, place.len as usize, content, check)
                     .map_err(|r| damaged(id, &pack.id.short(), &r)),
+                Err(error) if error.is_bad_sector() => Err(damaged(id, &pack.id.short(), &error.told())),
                 Err(error) => Err(error),
             };
             match checked {

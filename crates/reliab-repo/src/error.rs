@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::id::BlobId;
 
 /// Result of the engine's operations.
@@ -120,7 +122,7 @@ pub enum Error {
 }
 
 /// What the system says in words, without the number of its error, which says nothing to most people.
-pub(crate) fn plain(errno: rustix::io::Errno) -> String {
+pub(crate) fn plain(errno: Errno) -> String {
     without_number(&io::Error::from(errno).to_string()).to_owned()
 }
 
@@ -150,6 +152,14 @@ impl Error {
             Some(cause) => format!("cannot {self}: {}", without_number(&cause.to_string())),
             None => format!("cannot {self}"),
         }
+    }
+
+    /// True if the file is there but its disk does not give the bytes back: Linux tells a bad sector by `EIO`, and file
+    /// systems with checksums tell theirs by `EUCLEAN` or `EBADMSG`, too.
+    pub(crate) fn is_bad_sector(&self) -> bool {
+        let Self::Storage { source, .. } = self else { return false };
+        let errno = Errno::from_io_error(source);
+        matches!(errno, Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG))
     }
 
     /// True if data of the repository is missing or damaged (exit code 4).

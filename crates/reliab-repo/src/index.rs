@@ -1,15 +1,16 @@
 //! Which blob is in which pack, where: the packs' tables, merged and held in memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::event::Events;
 use crate::format::table::{
     BlobKind, FRAME_HEADER_LEN, PackTable, TRAILER_LEN, TableRow, decode_index, decode_table, encode_index,
     frame_len,
 };
 use crate::format::{METADATA_LIMIT, Malformed};
-use crate::id::{BlobId, ObjectId};
+use crate::id::{BlobId, ObjectHasher, ObjectId};
 use crate::storage::{Object, Storage, pack_key};
 
 /// A pack that an index names or that lies in the repository.
@@ -17,8 +18,11 @@ use crate::storage::{Object, Storage, pack_key};
 pub struct PackInfo {
     /// Its name.
     pub id: ObjectId,
-    /// False if it is missing or has the wrong length.
-    pub present: bool,
+    /// Its length as it lies there, bytes; `None` if it is missing.
+    pub len: Option<u64>,
+    /// True if a backup may leave out what it holds: it has the length that its index says, and nothing is known against
+    /// it. Readers use what is left of others, too: they check each frame.
+    pub is_whole: bool,
 }
 
 /// Where a blob is.
@@ -34,6 +38,13 @@ pub struct BlobPlace<'a> {
     pub stored: u32,
     /// Length of the content, bytes.
     pub len: u32,
+}
+
+impl BlobPlace<'_> {
+    /// True if the pack is there, and the frame is not behind its end.
+    pub fn is_there(&self) -> bool {
+        self.pack.len.is_some_and(|len| u64::from(self.offset) + u64::from(self.stored) <= len)
+    }
 }
 
 /// 52 bytes a blob.
@@ -93,14 +104,15 @@ impl Index {
     /// Reads all index files, and the tables of packs that none of them names.
     pub fn load(storage: &dyn Storage) -> Result<(Self, Vec<IndexProblem>)> {
         let mut problems = Vec::new();
-        let lying = list_packs(storage, &mut problems)?;
         let mut index = Self::default();
-        let mut named = HashSet::new();
+        let mut named = HashMap::new();
         for object in storage.list("index")? {
             match read_index_file(storage, &object) {
                 Ok(tables) => {
-                    for table in tables.into_iter().filter(|table| named.insert(table.id)) {
-                        index.add_named(&table, &lying, &mut problems);
+                    for table in tables {
+                        if named.insert(table.id, table.size).is_none() {
+                            index.add(&table, None);
+                        }
                     }
                 }
                 Err(reason) => {
@@ -108,10 +120,14 @@ impl Index {
                 }
             }
         }
-        for (id, len) in lying.into_iter().filter(|(id, _)| !named.contains(id)) {
+        // Packs are published before the index that names them. Listed before it, those of a run that goes on meanwhile
+        // would seem to be missing.
+        let lying = list_packs(storage, &mut problems)?;
+        index.compare(&named, &lying, &mut problems);
+        for (id, len) in lying.into_iter().filter(|(id, _)| !named.contains_key(id)) {
             match read_table(storage, id, len) {
                 Ok(table) => {
-                    index.add(&table, true);
+                    index.add(&table, Some(len));
                     index.adopted.push(table);
                 }
                 Err(reason) => problems.push(IndexProblem::UnreadableTable { pack: id, reason: reason.0 }),
@@ -121,29 +137,28 @@ impl Index {
         Ok((index, problems))
     }
 
-    fn add_named(
+    /// Compares the lengths that packs should have with those that lie there.
+    fn compare(
         &mut self,
-        table: &PackTable,
+        named: &HashMap<ObjectId, u64>,
         lying: &HashMap<ObjectId, u64>,
         problems: &mut Vec<IndexProblem>,
     ) {
-        let present = match lying.get(&table.id) {
-            Some(&found) if found == table.size => true,
-            Some(&found) => {
-                problems.push(IndexProblem::WrongLength { pack: table.id, expected: table.size, found });
-                false
+        for pack in &mut self.packs {
+            pack.len = lying.get(&pack.id).copied();
+            match (named.get(&pack.id), pack.len) {
+                (Some(&expected), Some(found)) if expected != found => {
+                    problems.push(IndexProblem::WrongLength { pack: pack.id, expected, found });
+                }
+                (_, Some(_)) => pack.is_whole = true,
+                (_, None) => problems.push(IndexProblem::MissingPack(pack.id)),
             }
-            None => {
-                problems.push(IndexProblem::MissingPack(table.id));
-                false
-            }
-        };
-        self.add(table, present);
+        }
     }
 
-    fn add(&mut self, table: &PackTable, present: bool) {
+    fn add(&mut self, table: &PackTable, len: Option<u64>) {
         let pack = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
-        self.packs.push(PackInfo { id: table.id, present });
+        self.packs.push(PackInfo { id: table.id, len, is_whole: len.is_some() });
         let mut offset = 0u32;
         for row in &table.rows {
             self.rows.push(Row {
@@ -170,22 +185,25 @@ impl Index {
         BlobPlace { pack, kind: row.kind, offset: row.offset, stored: row.stored, len: row.len }
     }
 
-    /// A place of the blob in a pack that is there.
+    /// A place where the blob may be read.
     pub fn find(&self, id: &BlobId) -> Option<BlobPlace<'_>> {
-        self.places(id).find(|place| place.pack.present)
+        self.places(id).find(BlobPlace::is_there)
     }
 
-    /// A place of the blob in a pack that is there, where it is stored as this kind: a reader takes no other.
+    /// A place where the blob may be read as this kind: a reader takes no other.
     pub fn find_as(&self, kind: BlobKind, id: &BlobId) -> Option<BlobPlace<'_>> {
-        self.places(id).find(|place| place.pack.present && place.kind == kind)
+        self.places(id).find(|place| place.is_there() && place.kind == kind)
+    }
+
+    /// True if a pack holds the blob on which a backup may rely.
+    pub fn is_safe(&self, id: &BlobId) -> bool {
+        self.places(id).any(|place| place.pack.is_whole)
     }
 
     /// The kind under which a piece of a large file is stored.
     pub fn piece_kind(&self, id: &BlobId) -> BlobKind {
-        let mut places = self.places(id).filter(|place| place.pack.present);
-        let patch = places.any(|place| place.kind == BlobKind::Patch);
-        let mut places = self.places(id).filter(|place| place.pack.present);
-        let chunk = places.any(|place| place.kind == BlobKind::Chunk);
+        let patch = self.find_as(BlobKind::Patch, id).is_some();
+        let chunk = self.find_as(BlobKind::Chunk, id).is_some();
         if patch && !chunk { BlobKind::Patch } else { BlobKind::Chunk }
     }
 
@@ -199,10 +217,57 @@ impl Index {
         &self.adopted
     }
 
+    /// Reads the packs that no index file names, which nobody has vouched for: the run that wrote them may have ended by a
+    /// power failure, or a copy may have been broken off. Those that are not what their names say are adopted no longer, and
+    /// no backup relies on them.
+    pub(crate) fn check_adopted(
+        &mut self,
+        storage: &dyn Storage,
+        events: &dyn Events,
+    ) -> Result<Vec<UnfitPack>> {
+        let mut unfit = Vec::new();
+        for table in std::mem::take(&mut self.adopted) {
+            if events.stop_requested() {
+                return Err(Error::Interrupted);
+            }
+            let reason = match hash_pack(storage, &table) {
+                Ok(id) if id == table.id => {
+                    self.adopted.push(table);
+                    continue;
+                }
+                Ok(_) => "its SHA-256 is not its name".to_owned(),
+                Err(error) => error.told(),
+            };
+            self.packs.iter_mut().filter(|pack| pack.id == table.id).for_each(|pack| pack.is_whole = false);
+            unfit.push(UnfitPack { id: table.id, reason });
+        }
+        Ok(unfit)
+    }
+
     /// All packs, those that are missing included.
     pub fn packs(&self) -> &[PackInfo] {
         &self.packs
     }
+}
+
+/// A pack that no index names and that is not what its name says.
+pub(crate) struct UnfitPack {
+    pub(crate) id: ObjectId,
+    pub(crate) reason: String,
+}
+
+fn hash_pack(storage: &dyn Storage, table: &PackTable) -> Result<ObjectId> {
+    const PIECE: u64 = 1 << 20;
+    let (key, mut piece, mut at) = (pack_key(&table.id), Vec::new(), 0);
+    let mut hasher = ObjectHasher::default();
+    while at < table.size {
+        let len = PIECE.min(table.size - at);
+        piece.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        storage.get_range(&key, at, &mut piece)?;
+        hasher.update(&piece);
+        at += len;
+    }
+    Ok(hasher.finish())
 }
 
 /// The packs that lie in the repository, with their lengths.
@@ -265,6 +330,11 @@ pub fn read_table(
 fn check_lengths(table: PackTable, frame_at: u64) -> std::result::Result<PackTable, Malformed> {
     let sum: u64 = table.rows.iter().map(|row: &TableRow| u64::from(row.stored)).sum();
     if sum == frame_at { Ok(table) } else { Err(Malformed::new("the table does not fit the pack")) }
+}
+
+/// Makes the names of all index files durable.
+pub(crate) fn settle(storage: &dyn Storage) -> Result<()> {
+    storage.settle("index/*")
 }
 
 /// Publishes an index file that names these packs.

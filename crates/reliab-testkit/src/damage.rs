@@ -13,6 +13,10 @@ pub enum Damage {
     FlipAt(usize),
     /// The end is missing; so many thousandths are left.
     Truncate(usize),
+    /// So many bytes at the end are missing.
+    CutOff(usize),
+    /// So many zeros follow.
+    Extend(usize),
     /// The file is gone.
     Delete,
     /// It holds what another file should.
@@ -33,6 +37,8 @@ impl Damage {
             }
             Self::FlipAt(byte) => *bad.get_mut(*byte)? ^= 0x80,
             Self::Truncate(thousandths) => bad.truncate(at(*thousandths)),
+            Self::CutOff(bytes) => bad.truncate(bad.len().saturating_sub(*bytes)),
+            Self::Extend(bytes) => bad.resize(bad.len() + bytes, 0),
             Self::Delete => return None,
             Self::Replace(other) => bad.clone_from(other),
             Self::Zero => bad.fill(0),

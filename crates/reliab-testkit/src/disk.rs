@@ -477,6 +477,13 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        if self.state().node(to).is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
         let course = state.step(Operation::SyncDir(path.to_owned()))?;

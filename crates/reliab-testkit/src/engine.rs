@@ -78,7 +78,7 @@ pub fn verify_all(storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
 
 /// A snapshot by its id.
 pub fn find(repository: &Repository, id: ObjectId) -> Result<StoredSnapshot> {
-    repository.snapshots()?.find(&id.to_string()).cloned()
+    repository.snapshots().find(&id.to_string()).cloned()
 }
 
 /// Restores everything into a new folder with two threads; `source` is then found below what `restored_at` says.

@@ -88,10 +88,11 @@ pub fn backup(
     // Roots are opened before anything is created: a wrong path must not leave a new repository behind.
     drop(open_roots(&options.sources)?);
     refuse_repository(&options.sources, options.filter.never)?;
-    let repository = Repository::open_or_create(Arc::clone(&storage), options.time)?;
-    storage.sweep()?;
-    let job = Job::new(&repository, options)?;
     let events = &Once::new(events);
+    let mut repository = Repository::open_or_create(Arc::clone(&storage), options.time)?;
+    storage.sweep()?;
+    repository.check_adopted(events)?;
+    let job = Job::new(&repository, options)?;
     let again = match job.run(events) {
         // Found while it was read: forget it, so that it is rebuilt, and begin again.
         Err(error) if parent::is_cache_damage(&error) => job.forget_cache(),
@@ -104,7 +105,8 @@ pub fn backup(
     };
     // Opened anew, the repository knows the packs that the first attempt has published.
     let known = job.repository.index().adopted();
-    let again_from = Repository::open(storage)?;
+    let mut again_from = Repository::open(storage)?;
+    again_from.check_adopted(events)?;
     let mut second = match again {
         Again::WithoutCache => Job::new(&again_from, options)?,
         Again::InScratch => Job::in_scratch(&again_from, options, None)?,
@@ -168,7 +170,7 @@ impl<'a> Job<'a> {
         cache: PathBuf,
         scratch: Option<tempfile::TempDir>,
     ) -> Result<Self> {
-        let (paths, before) = (paths_of(options)?, repository.snapshots()?);
+        let (paths, before) = (paths_of(options)?, repository.snapshots().clone());
         Ok(Self { repository, options, paths, cache, added: Vec::new(), before, scratch })
     }
 
@@ -212,14 +214,18 @@ impl<'a> Job<'a> {
             self.repository.storage().settle(&pack_key(&pack.id))?;
         }
         let new_packs = [self.repository.index().adopted(), &added.packs].concat();
+        let list: Vec<_> = layers.iter().map(|layer| layer.list).collect();
+        let is_like_parent = parent.as_ref().is_some_and(|parent| parent.stored.snapshot.layers == list);
         if !new_packs.is_empty() {
             index::publish(self.repository.storage(), &new_packs)?;
+        } else if !is_like_parent {
+            // All that is needed may be in the index of a run that was killed before it had made that name durable.
+            index::settle(self.repository.storage().as_ref())?;
         }
         let before = |figure: fn(&PackTable) -> u64| self.added.iter().map(figure).sum::<u64>();
         stats.added_blobs = added.blobs + before(|pack| pack.rows.len() as u64);
         stats.added_bytes = added.bytes + before(|pack| pack.size);
         stats.layer_entries = layers.iter().map(|layer| layer.entries).collect();
-        let list = layers.iter().map(|layer| layer.list).collect();
         let stored = self.repository.publish_snapshot(self.snapshot(parent.as_ref(), list, stats, errors))?;
         block_changes.commit();
         if let Some(cache) = cache {

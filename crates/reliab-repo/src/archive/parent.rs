@@ -24,7 +24,7 @@ pub(super) fn is_cache_damage(error: &Error) -> bool {
 pub(super) struct Parent {
     pub(super) stored: StoredSnapshot,
     pub(super) cache: Cache,
-    /// Numbers of blobs that no present pack holds: what lies in them is read again.
+    /// Numbers of blobs that no whole pack holds: what lies in them is read again.
     lost: HashSet<u32>,
     /// Numbers of bundles to empty: what lives in them is read again.
     sparse: HashSet<u32>,
@@ -51,7 +51,7 @@ impl Parent {
     }
 
     fn new(repository: &Repository, stored: StoredSnapshot, cache: Cache) -> Self {
-        let is_lost = |id| repository.index().find(id).is_none();
+        let is_lost = |id| !repository.index().is_safe(id);
         let directory = cache.directory();
         let lost = (0u32..).zip(&directory.blobs).filter(|(_, id)| is_lost(id)).map(|(n, _)| n).collect();
         let sparse = directory.sparse.iter().copied().collect();

@@ -141,7 +141,7 @@ impl<'a> Store<'a> {
     /// True if the repository has the blob or this run stores it. A blob of another kind is another blob.
     fn has_blob(&self, kind: BlobKind, id: &BlobId) -> bool {
         let mut places = self.repository.index().places(id);
-        self.new_blobs.contains(&(kind, *id)) || places.any(|place| place.pack.present && place.kind == kind)
+        self.new_blobs.contains(&(kind, *id)) || places.any(|place| place.pack.is_whole && place.kind == kind)
     }
 
     /// The id under one of the run's numbers.

@@ -3,6 +3,7 @@
 mod snapshots;
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,9 +11,10 @@ use chrono::{DateTime, Utc};
 pub use snapshots::{DamagedSnapshot, SnapshotList, SnapshotSpec, StoredSnapshot};
 
 use crate::error::{Error, Result};
+use crate::event::Events;
 use crate::format::config::{ChunkerConfig, Config, ConfigProblem, decode_config, encode_config};
 use crate::index::{Index, IndexProblem};
-use crate::storage::Storage;
+use crate::storage::{Storage, pack_key};
 
 /// The script that restores with stock tools, as placed in every repository.
 pub const RECOVER_SH: &str = include_str!("recover.sh");
@@ -27,6 +29,7 @@ const TEXT_LIMIT: u64 = 4 * 1024 * 1024;
 pub struct Repository {
     storage: Arc<dyn Storage>,
     config: Config,
+    snapshots: SnapshotList,
     index: Index,
     problems: Vec<IndexProblem>,
 }
@@ -35,11 +38,15 @@ impl Repository {
     /// Opens a repository that exists.
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
         let config = read_config(storage.as_ref())?.ok_or_else(|| no_repository(storage.as_ref()))?;
+        // In the reverse of the order in which a run publishes, so that one that goes on meanwhile harms nobody: the index
+        // knows what these snapshots need. What a newer one needs would seem to be lost.
+        let snapshots = SnapshotList::read(storage.as_ref())?;
         let (index, problems) = Index::load(storage.as_ref())?;
-        Ok(Self { storage, config, index, problems })
+        Ok(Self { storage, config, snapshots, index, problems })
     }
 
-    /// Opens a repository; where there is nothing yet, creates it.
+    /// Opens a repository; where there is nothing yet, creates it. Of several that create it at once, one does, and all
+    /// open that.
     pub fn open_or_create(storage: Arc<dyn Storage>, now: DateTime<Utc>) -> Result<Self> {
         if read_config(storage.as_ref())?.is_none() {
             create(storage.as_ref(), now)?;
@@ -69,6 +76,24 @@ impl Repository {
         &self.config
     }
 
+    /// The snapshots that were there when it was opened: the index knows what they need.
+    pub fn snapshots(&self) -> &SnapshotList {
+        &self.snapshots
+    }
+
+    /// Reads the packs that no index names before a backup relies on them, and tells of those that are not what their names
+    /// say: what they hold is stored anew.
+    pub(crate) fn check_adopted(&mut self, events: &dyn Events) -> Result<()> {
+        for pack in self.index.check_adopted(self.storage.as_ref(), events)? {
+            let message = format!(
+                "no index names it, and it is damaged ({}): what it holds is stored again; `reliab verify` lists what it hits",
+                pack.reason
+            );
+            events.warning(Path::new(&pack_key(&pack.id)), &message);
+        }
+        Ok(())
+    }
+
     /// Where its blobs are.
     pub fn index(&self) -> &Index {
         &self.index
@@ -92,11 +117,16 @@ fn read_config(storage: &dyn Storage) -> Result<Option<Config>> {
     let bytes = match storage.get(CONFIG, CONFIG_LIMIT) {
         Ok(bytes) => bytes,
         Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return if storage.list("snapshots")?.is_empty() && storage.list("packs")?.is_empty() {
-                Ok(None)
-            } else {
-                Err(Error::damaged(CONFIG, "it is missing; recover.sh still restores from this folder"))
-            };
+            if storage.list("snapshots")?.is_empty() && storage.list("packs")?.is_empty() {
+                return Ok(None);
+            }
+            // What was listed may be of a run that has created it since.
+            storage.get(CONFIG, CONFIG_LIMIT).map_err(|error| match error {
+                Error::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                    Error::damaged(CONFIG, "it is missing; recover.sh still restores from this folder")
+                }
+                other => other,
+            })?
         }
         Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => {
             let reason = "it is a file; a repository is a folder".to_owned();
@@ -116,6 +146,10 @@ fn read_config(storage: &dyn Storage) -> Result<Option<Config>> {
 fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
     let foreign = storage.list("")?.into_iter().find(|object| !object.key.starts_with("tmp/"));
     if let Some(object) = foreign.filter(|object| !is_ours(&object.key)) {
+        if read_config(storage)?.is_some() {
+            // Another run was faster.
+            return Ok(());
+        }
         let reason = format!("it is not empty (it holds {:?}); name an empty or new folder", object.key);
         return Err(Error::NotARepository { location: storage.location(), reason });
     }
@@ -123,7 +157,9 @@ fn create(storage: &dyn Storage, now: DateTime<Utc>) -> Result<()> {
     storage.put("recover.sh", RECOVER_SH.as_bytes())?;
     let id = format!("{:016x}{:016x}", random(), random());
     let chunker = ChunkerConfig { min: 1 << 20, average: 2 << 20, max: 4 << 20, seed: random() };
-    storage.put(CONFIG, &encode_config(&Config { id, created: now, chunker }))
+    // Written over that of another run, it would be of another repository than the packs of that run. Whoever comes second
+    // opens what is there.
+    storage.put_new(CONFIG, &encode_config(&Config { id, created: now, chunker })).map(drop)
 }
 
 /// A text beside the packs that is to be written anew.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::METADATA_LIMIT;
 use crate::format::snapshot::{Snapshot, decode_snapshot, encode_snapshot};
 use crate::id::ObjectId;
-use crate::storage::snapshot_key;
+use crate::storage::{Storage, snapshot_key};
 use crate::walk::snapshot_path;
 
 /// A snapshot and the name of its file.
@@ -97,6 +97,23 @@ fn parse_zoned(text: &str) -> Option<DateTime<Utc>> {
 }
 
 impl SnapshotList {
+    /// Reads all snapshots.
+    pub(crate) fn read(storage: &dyn Storage) -> Result<Self> {
+        let mut list = Self::default();
+        for object in storage.list("snapshots")? {
+            let Some(id) = object.key.strip_prefix("snapshots/").and_then(ObjectId::parse) else {
+                list.foreign.push(object.key);
+                continue;
+            };
+            match read_snapshot(storage, &object.key) {
+                Ok(stored) => list.snapshots.push(stored),
+                Err(reason) => list.damaged.push(DamagedSnapshot { id, key: object.key, reason }),
+            }
+        }
+        list.snapshots.sort_by_key(|s| (s.snapshot.time, s.id));
+        Ok(list)
+    }
+
     /// The snapshot that `name` means: `latest`, an id prefix of four digits or more, or the last one at a date.
     pub fn find(&self, name: &str) -> Result<&StoredSnapshot> {
         let missing = |reason: String| Error::NoSnapshot { spec: name.to_owned(), reason };
@@ -201,43 +218,26 @@ impl SnapshotList {
     }
 }
 
+fn read_snapshot(storage: &dyn Storage, key: &str) -> std::result::Result<StoredSnapshot, String> {
+    let bytes = match storage.get(key, METADATA_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(Error::Damaged { reason, .. }) => return Err(reason),
+        // A bad sector under one snapshot must not take the others with it.
+        Err(other) => return Err(other.told()),
+    };
+    let id = ObjectId::of(&bytes);
+    if key != snapshot_key(&id) {
+        return Err("its SHA-256 is not its name".into());
+    }
+    decode_snapshot(&bytes).map(|snapshot| StoredSnapshot { id, snapshot }).map_err(|reason| reason.0)
+}
+
 /// The snapshots that this one says it came after.
 fn before(stored: &StoredSnapshot) -> impl Iterator<Item = ObjectId> + '_ {
     stored.snapshot.parent.iter().chain(&stored.snapshot.after).copied()
 }
 
 impl Repository {
-    /// Reads all snapshots.
-    pub fn snapshots(&self) -> Result<SnapshotList> {
-        let mut list = SnapshotList::default();
-        for object in self.storage.list("snapshots")? {
-            let Some(id) = object.key.strip_prefix("snapshots/").and_then(ObjectId::parse) else {
-                list.foreign.push(object.key);
-                continue;
-            };
-            match self.read_snapshot(&object.key) {
-                Ok(stored) => list.snapshots.push(stored),
-                Err(reason) => list.damaged.push(DamagedSnapshot { id, key: object.key, reason }),
-            }
-        }
-        list.snapshots.sort_by_key(|s| (s.snapshot.time, s.id));
-        Ok(list)
-    }
-
-    fn read_snapshot(&self, key: &str) -> std::result::Result<StoredSnapshot, String> {
-        let bytes = match self.storage.get(key, METADATA_LIMIT) {
-            Ok(bytes) => bytes,
-            Err(Error::Damaged { reason, .. }) => return Err(reason),
-            // A bad sector under one snapshot must not take the others with it.
-            Err(other) => return Err(other.told()),
-        };
-        let id = ObjectId::of(&bytes);
-        if key != snapshot_key(&id) {
-            return Err("its SHA-256 is not its name".into());
-        }
-        decode_snapshot(&bytes).map(|snapshot| StoredSnapshot { id, snapshot }).map_err(|reason| reason.0)
-    }
-
     /// Publishes a snapshot; everything it needs must be durable by now.
     pub fn publish_snapshot(&self, snapshot: Snapshot) -> Result<StoredSnapshot> {
         let bytes =
@@ -256,7 +256,7 @@ mod tests {
     fn spec_splits_at_the_colon_that_begins_a_path() {
         let check = |text: &str, name: &str, path: Option<&str>| {
             let spec = SnapshotSpec::parse(text.as_bytes());
-            let expected = (name, path.map(|path| path.as_bytes()));
+            let expected = (name, path.map(str::as_bytes));
             assert_eq!((spec.name.as_str(), spec.path.as_deref()), expected, "{text}");
         };
         check("latest", "latest", None);

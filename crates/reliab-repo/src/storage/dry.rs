@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Object, Storage, Upload, storage_error};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Looks like the storage below it, and writes nothing to it.
 pub struct DryStorage {
@@ -88,10 +88,15 @@ impl Write for DryUpload {
 }
 
 impl Upload for DryUpload {
-    fn publish(self: Box<Self>, key: &str) -> std::result::Result<(), Error> {
+    fn publish(self: Box<Self>, key: &str) -> Result<()> {
         if !self.too_large {
             self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), self.bytes);
         }
         Ok(())
+    }
+
+    fn publish_new(self: Box<Self>, key: &str) -> Result<bool> {
+        // A dry run is alone with what it writes.
+        self.publish(key).map(|()| true)
     }
 }

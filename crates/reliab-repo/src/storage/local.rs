@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use super::{Object, Storage, Upload, storage_error};
 use crate::error::{Error, Result};
 
@@ -25,6 +28,8 @@ pub trait Disk: Send + Sync {
     fn create_dir(&self, path: &str) -> io::Result<()>;
     /// Gives a file its final name, replacing what has it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file its final name; `AlreadyExists` if something has it. Of several at once, one succeeds.
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes the name of the repository's own folder durable.
     fn sync_root(&self) -> io::Result<()> {
         Ok(())
@@ -95,6 +100,15 @@ impl Disk for FsDisk {
         fs::rename(self.path(from), self.path(to))
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+            // Network file systems and those in user space mostly have no such call.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_new(&from, &to),
+            other => Ok(other?),
+        }
+    }
+
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         File::open(self.path(path))?.sync_all()
     }
@@ -151,6 +165,22 @@ impl Disk for FsDisk {
             })
             .filter_map(|item: io::Result<Option<(String, Option<u64>)>>| item.transpose())
             .collect()
+    }
+}
+
+/// `rename_new` by a hard link, which replaces nothing either.
+fn link_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        // Nor are there links (exFAT by way of FUSE): all that is left is to look first.
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => {
+            if to.try_exists()? {
+                Err(io::ErrorKind::AlreadyExists.into())
+            } else {
+                fs::rename(from, to)
+            }
+        }
+        Err(other) => Err(other.into()),
     }
 }
 
@@ -312,14 +342,33 @@ impl<D: Disk> Write for LocalUpload<D> {
     }
 }
 
-impl<D: Disk> Upload for LocalUpload<D> {
-    fn publish(mut self: Box<Self>, key: &str) -> Result<()> {
+impl<D: Disk> LocalUpload<D> {
+    /// Publishes; `rename` gives the name to the file, or says that it did not.
+    fn publish_by(
+        &mut self,
+        key: &str,
+        rename: impl FnOnce(&D, &str, &str) -> io::Result<bool>,
+    ) -> Result<bool> {
         let folder = parent(key);
         self.file.sync().map_err(storage_error("sync", key))?;
         self.inner.ensure_dir(folder)?;
-        self.inner.disk.rename(&self.name, key).map_err(storage_error("rename", key))?;
-        self.published = true;
-        self.inner.disk.sync_dir(folder).map_err(storage_error("sync", folder))
+        self.published = rename(&self.inner.disk, &self.name, key).map_err(storage_error("rename", key))?;
+        // Whoever has the name may not have lived to make it durable.
+        self.inner.disk.sync_dir(folder).map_err(storage_error("sync", folder))?;
+        Ok(self.published)
+    }
+}
+
+impl<D: Disk> Upload for LocalUpload<D> {
+    fn publish(mut self: Box<Self>, key: &str) -> Result<()> {
+        self.publish_by(key, |disk, from, to| disk.rename(from, to).map(|()| true)).map(drop)
+    }
+
+    fn publish_new(mut self: Box<Self>, key: &str) -> Result<bool> {
+        self.publish_by(key, |disk, from, to| match disk.rename_new(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        })
     }
 }
 
@@ -329,5 +378,43 @@ impl<D: Disk> Drop for LocalUpload<D> {
             // Best effort: on failure the file stays in tmp/, which the next run sweeps.
             drop(self.inner.disk.remove(&self.name));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Several threads want one name for files of their own.
+    fn one_wins(folder: &Path, rename: impl Fn(&str, &str) -> io::Result<()> + Sync) {
+        let names: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+        names.iter().for_each(|name| fs::write(folder.join(name), name).unwrap());
+        let rename = &rename;
+        let won: Vec<&String> = std::thread::scope(|scope| {
+            let runs: Vec<_> =
+                names.iter().map(|name| (name, scope.spawn(move || rename(name, "to")))).collect();
+            let ended = runs.into_iter().map(|(name, run)| (name, run.join().unwrap()));
+            let won = ended.filter(|(_, outcome)| match outcome {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+                    false
+                }
+            });
+            won.map(|(name, _)| name).collect()
+        });
+        assert_eq!(won.len(), 1);
+        assert_eq!(&fs::read_to_string(folder.join("to")).unwrap(), won[0]);
+        assert!(!folder.join(won[0]).exists());
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 8, "those that lost have their own names still");
+    }
+
+    #[test]
+    fn of_several_that_want_a_new_name_one_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FsDisk::new(folder.path());
+        one_wins(folder.path(), |from, to| disk.rename_new(from, to));
+        let folder = tempfile::tempdir().unwrap();
+        one_wins(folder.path(), |from, to| link_new(&folder.path().join(from), &folder.path().join(to)));
     }
 }

@@ -43,19 +43,25 @@ pub trait Storage: Send + Sync {
     /// Writes an object in one go.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let mut upload = self.upload()?;
-        upload.write_all(bytes).map_err(|source| Error::Storage {
-            action: "write",
-            path: key.into(),
-            source,
-        })?;
+        upload.write_all(bytes).map_err(storage_error("write", key))?;
         upload.publish(key)
+    }
+
+    /// The same, unless there is one under the key already: then that stays, and this is false.
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        let mut upload = self.upload()?;
+        upload.write_all(bytes).map_err(storage_error("write", key))?;
+        upload.publish_new(key)
     }
 }
 
 /// An object being written.
 pub trait Upload: Write + Send {
-    /// Makes what was written durable and visible under `key`.
+    /// Makes what was written durable and visible under `key`, in the place of what is there.
     fn publish(self: Box<Self>, key: &str) -> Result<()>;
+    /// The same, unless something is there already: then that stays, durable, and this is false. Of several at once, one
+    /// wins.
+    fn publish_new(self: Box<Self>, key: &str) -> Result<bool>;
 }
 
 /// The key of a pack.

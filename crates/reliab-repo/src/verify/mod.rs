@@ -3,7 +3,7 @@
 mod files;
 mod packs;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -109,9 +109,14 @@ pub fn verify(
     let mut report = VerifyReport::default();
     findings.index(&repository);
     findings.texts(storage.as_ref());
-    let list = repository.snapshots()?;
-    findings.snapshots(&list);
-    report.unclaimed_lists = unclaimed_lists(&repository, &list);
+    let list = repository.snapshots();
+    findings.snapshots(list);
+    findings.lost_index(&repository);
+    report.unclaimed_lists = unclaimed_lists(&repository, list);
+    if report.unclaimed_lists > 0 {
+        // A run may have published its snapshot since.
+        report.unclaimed_lists = unclaimed_lists(&repository, &SnapshotList::read(storage.as_ref())?);
+    }
     report.snapshots = (list.snapshots.len() + list.damaged.len()) as u64;
     let broken = packs::read(&repository, options, events, &mut findings, &mut report)?;
     for stored in &list.snapshots {
@@ -192,6 +197,31 @@ impl Findings {
         }
     }
 
+    /// An index file that is gone. Runs that are cut off leave packs that no index names, but of what a snapshot needs there
+    /// always is a copy in one that an index names: the index was published before the snapshot.
+    fn lost_index(&mut self, repository: &Repository) {
+        let index = repository.index();
+        let unnamed: HashSet<ObjectId> = index.adopted().iter().map(|pack| pack.id).collect();
+        let is_damaged = |problem: &IndexProblem| matches!(problem, IndexProblem::DamagedIndex { .. });
+        if unnamed.is_empty() || repository.problems().iter().any(is_damaged) {
+            return;
+        }
+        let lists = repository.snapshots().snapshots.iter().flat_map(|stored| &stored.snapshot.layers);
+        let only_unnamed = lists.filter_map(|list| {
+            let is_named = index.places(list).any(|place| !unnamed.contains(&place.pack.id));
+            index.find(list).filter(|_| !is_named).map(|place| place.pack.id)
+        });
+        let packs: BTreeSet<ObjectId> = only_unnamed.collect();
+        if let Some(pack) = packs.first() {
+            let problem = format!(
+                "a file of it is missing: none names pack {}, though a snapshot needs it; packs were read by their own tables, \
+                 and the next backup names them again",
+                pack.short()
+            );
+            self.entry("index", &problem, false);
+        }
+    }
+
     /// Damaged snapshots, and those that others say they came after but that are gone.
     fn snapshots(&mut self, list: &SnapshotList) {
         for damaged in &list.damaged {
@@ -245,7 +275,8 @@ fn walk_snapshot(
     let snapshot_name = format!("snapshots/{}", stored.id);
     let mut manifest = match Manifest::open(repository, &stored.snapshot, None) {
         Ok(manifest) => manifest,
-        Err(error) if error.is_damage() => {
+        // Whatever keeps a list from being read, what else is wrong must still be told.
+        Err(error @ (Error::Damaged { .. } | Error::MissingBlob(_) | Error::Storage { .. })) => {
             let lists = stored.snapshot.layers.iter().map(|list| (BlobKind::List, *list));
             let (object, problem) = blamed(&error, broken, lists);
             findings.hit(&object, &problem, stored, b".");

@@ -1,6 +1,6 @@
 //! Reading packs: their bytes match their names, and each blob in them its id.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Broken, Findings, KindOfBlob, Level, Sample, VerifyOptions, VerifyReport};
@@ -38,27 +38,20 @@ pub(super) fn read(
             (0..options.threads.max(1)).map(|_| scope.spawn(|| reading.run(&queue, &outcomes))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Panicked)))
     })?;
-    let present: HashSet<String> = repository
-        .index()
-        .packs()
-        .iter()
-        .filter(|pack| pack.present)
-        .map(|pack| pack_key(&pack.id))
-        .collect();
     let mut bad_copies: HashMap<KindOfBlob, usize> = HashMap::new();
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     for outcome in &outcomes {
         report.bytes += outcome.bytes;
         report.blobs += outcome.blobs;
         for (blob, problem) in &outcome.broken {
-            *bad_copies.entry(*blob).or_default() += usize::from(present.contains(&outcome.key));
+            *bad_copies.entry(*blob).or_default() += 1;
             broken.insert(*blob, (outcome.key.clone(), problem.clone()));
         }
     }
     // Another pack may have the blob whole; a restore takes it from there.
     let copies = |(kind, id): &KindOfBlob| {
         let places = repository.index().places(id);
-        places.filter(|place| place.pack.present && place.kind == *kind).count()
+        places.filter(|place| place.is_there() && place.kind == *kind).count()
     };
     broken.retain(|blob, _| bad_copies.get(blob).is_none_or(|bad| *bad >= copies(blob)));
     for PackOutcome { key, problem, broken: bad, .. } in &outcomes {
@@ -70,16 +63,13 @@ pub(super) fn read(
     Ok(broken)
 }
 
-/// Blobs that only missing packs hold.
+/// Blobs that only missing packs hold, or that are behind the ends of those that are there.
 fn unreachable_blobs(repository: &Repository) -> Broken {
     let index = repository.index();
     let missing =
-        index.blobs().filter(|(id, place)| !place.pack.present && index.find_as(place.kind, id).is_none());
-    missing
-        .map(|(id, place)| {
-            ((place.kind, id), (pack_key(&place.pack.id), "it is missing or has the wrong length".to_owned()))
-        })
-        .collect()
+        index.blobs().filter(|(id, place)| !place.is_there() && index.find_as(place.kind, id).is_none());
+    let problem = "it is missing, or its end is";
+    missing.map(|(id, place)| ((place.kind, id), (pack_key(&place.pack.id), problem.to_owned()))).collect()
 }
 
 /// The packs to read: all, or as many behind the cursor as make up the sample.
@@ -155,15 +145,32 @@ impl PackReading<'_> {
                 outcome.problem = (!whole).then(|| "its SHA-256 is not its name".to_owned());
                 if self.level == Level::Data || !whole {
                     outcome.blobs = rows.len() as u64;
-                    outcome.broken = broken_blobs(decompressor, &bytes, rows);
+                    let frame = |row: &BlobRow| bytes.get(row.offset..row.offset.saturating_add(row.stored));
+                    outcome.broken = broken_of(rows, |row| check_blob(decompressor, frame(row), row));
                 }
             }
+            // A bad sector hits what lies there; the rest of the pack is still read, frame by frame.
             Err(error) => {
-                outcome.problem = Some(error.to_string());
-                outcome.broken = rows.iter().map(|row| (row.blob, error.to_string())).collect();
+                outcome.problem = Some(error.told());
+                outcome.blobs = rows.len() as u64;
+                let check = |row: &BlobRow| {
+                    let frame = self.frame(&object.key, row)?;
+                    check_blob(decompressor, Some(&frame), row)
+                };
+                outcome.broken = broken_of(rows, check);
             }
         }
         outcome
+    }
+
+    /// Reads one frame of a pack.
+    fn frame(&self, key: &str, row: &BlobRow) -> std::result::Result<Vec<u8>, String> {
+        let mut frame = vec![0; row.stored];
+        self.repository
+            .storage()
+            .get_range(key, row.offset as u64, &mut frame)
+            .map_err(|error| error.told())?;
+        Ok(frame)
     }
 }
 
@@ -174,9 +181,10 @@ struct BlobRow {
     len: usize,
 }
 
+/// The blobs that packs hold, without those behind the end of a pack.
 fn blobs_by_pack(repository: &Repository) -> HashMap<ObjectId, Vec<BlobRow>> {
     let mut by_pack: HashMap<ObjectId, Vec<BlobRow>> = HashMap::new();
-    for (id, place) in repository.index().blobs() {
+    for (id, place) in repository.index().blobs().filter(|(_, place)| place.is_there()) {
         let row = BlobRow {
             blob: (place.kind, id),
             offset: place.offset as usize,
@@ -188,21 +196,20 @@ fn blobs_by_pack(repository: &Repository) -> HashMap<ObjectId, Vec<BlobRow>> {
     by_pack
 }
 
-fn broken_blobs(
-    decompressor: &mut zstd::bulk::Decompressor<'static>,
-    pack: &[u8],
+/// The blobs that do not pass a check.
+fn broken_of(
     rows: &[BlobRow],
+    mut check: impl FnMut(&BlobRow) -> std::result::Result<(), String>,
 ) -> Vec<(KindOfBlob, String)> {
-    let mut check = |row: &BlobRow| {
-        let frame = pack
-            .get(row.offset..row.offset.saturating_add(row.stored))
-            .ok_or("it lies behind the pack's end")?;
-        let content = decompressor.decompress(frame, row.len).map_err(|error| format!("zstd: {error}"))?;
-        if BlobId::of(&content) == row.blob.1 {
-            Ok(())
-        } else {
-            Err("a blob does not match its id".to_owned())
-        }
-    };
     rows.iter().filter_map(|row| check(row).err().map(|problem| (row.blob, problem))).collect()
+}
+
+fn check_blob(
+    decompressor: &mut zstd::bulk::Decompressor<'static>,
+    frame: Option<&[u8]>,
+    row: &BlobRow,
+) -> std::result::Result<(), String> {
+    let frame = frame.ok_or("it lies behind the pack's end")?;
+    let content = decompressor.decompress(frame, row.len).map_err(|error| format!("zstd: {error}"))?;
+    if BlobId::of(&content) == row.blob.1 { Ok(()) } else { Err("a blob does not match its id".to_owned()) }
 }

@@ -48,7 +48,7 @@ impl Lab {
     /// Restores what can be restored, and gives the rest.
     fn restore_some(&self, overwrite: Option<Overwrite>, events: &dyn Events) -> Vec<Skipped> {
         let repository = Repository::open(local(&self.scratch.path().join("repo"))).unwrap();
-        let snapshot = repository.snapshots().unwrap().find("latest").unwrap().clone();
+        let snapshot = repository.snapshots().find("latest").unwrap().clone();
         let options = RestoreOptions { overwrite, ..self.options.clone() };
         restore(&repository, &snapshot, &options, events).unwrap().skipped
     }
@@ -71,7 +71,7 @@ impl Lab {
 
     fn check(&self, overwrite: Option<Overwrite>) -> Vec<Skipped> {
         let repository = Repository::open(local(&self.scratch.path().join("repo"))).unwrap();
-        let id = repository.snapshots().unwrap().find("latest").unwrap().id;
+        let id = repository.snapshots().find("latest").unwrap().id;
         let snapshot = find(&repository, id).unwrap();
         let options = RestoreOptions { overwrite, ..self.options.clone() };
         check(&repository, &snapshot, &options, &Silent).unwrap()

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod beside;
 mod check;
 mod copies;
 mod crash;
@@ -12,7 +13,9 @@ mod fidelity;
 mod forged;
 mod hostile;
 mod linked;
+mod packs;
 mod properties;
+mod sectors;
 mod sources;
 mod texts;
 mod twice;

@@ -38,7 +38,7 @@ impl Lab {
 
     fn try_restore(&self, options: &RestoreOptions, events: &dyn Events) -> Result<RestoreReport> {
         let repository = Repository::open(local(&self.scratch.path().join("repo")))?;
-        let snapshot = repository.snapshots()?.find("latest")?.clone();
+        let snapshot = repository.snapshots().find("latest")?.clone();
         restore(&repository, &snapshot, options, events)
     }
 
@@ -48,7 +48,7 @@ impl Lab {
 
     fn try_check(&self) -> Result<Vec<String>> {
         let repository = Repository::open(local(&self.scratch.path().join("repo")))?;
-        let snapshot = repository.snapshots()?.find("latest")?.clone();
+        let snapshot = repository.snapshots().find("latest")?.clone();
         let found = check(&repository, &snapshot, &self.options, &Silent)?;
         Ok(found.into_iter().map(|found| format!("{}: {}", found.path, found.reason)).collect())
     }
