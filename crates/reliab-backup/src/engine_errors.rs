@@ -37,6 +37,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::Local { .. }
         | Error::Source { .. }
         | Error::Unsupported { .. }
+        | Error::Unaccounted { .. }
         | Error::Interrupted
         | Error::Panicked => Exit::Failed,
     }

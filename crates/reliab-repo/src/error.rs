@@ -113,6 +113,14 @@ pub enum Error {
         /// The target.
         path: PathBuf,
     },
+    /// A restore made fewer files than it planned.
+    #[error(
+        "restore everything: {missing} of the files were not written and nothing says why, which is a bug; run it again with --overwrite if-changed"
+    )]
+    Unaccounted {
+        /// How many.
+        missing: u64,
+    },
     /// Asked to stop by a signal.
     #[error("go on: stopped by a signal; what was published stays")]
     Interrupted,

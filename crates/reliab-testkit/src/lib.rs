@@ -1,5 +1,6 @@
 //! For tests only: scratch trees, a disk that fails on purpose, judges of restored trees, servers that are stopped.
 
+pub mod between_names;
 pub mod damage;
 pub mod disk;
 pub mod engine;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod entry;
 pub mod escape;
+pub mod linked;
 pub mod order;
 pub mod page;
 pub mod snapshot;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 4
+# recover.sh, edition 5
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -921,6 +921,7 @@ function advance(k,  l, i, p, r) {
 		if (substr(l, 1, 9) != "{\"path\":\"") {
 			if (substr(l, 1, 19) != "{\"page\":1,\"blobs\":[") die("a page of the manifest cannot be understood")
 			HEAD[k] = l; PAGES[k]++
+			HASHES[k] = (i = index(l, ",\"blake3\":\"")) ? substr(l, i + 11) : ""; FILES[k] = 0
 			continue
 		}
 		p = substr(l, 10); i = index(p, "\""); p = substr(p, 1, i - 1)
@@ -932,6 +933,7 @@ function advance(k,  l, i, p, r) {
 		LIVE[k] = 2; TEXT[k] = l; PATH[k] = p; KEY[k] = r
 		place(k, l)
 		l = substr(l, i + 19); TYPE[k] = substr(l, 1, index(l, "\"") - 1)
+		if (TYPE[k] == "file") FILES[k]++
 		return
 	}
 	LIVE[k] = 0
@@ -981,6 +983,23 @@ function blob(k, i,  id) {
 	return NUMBER[id]
 }
 function need(k, i,  n) { n = blob(k, i); NEED[n] = 1; return n }
+# Some bits of the BLAKE3 of the current file of a layer, two a digit. (The n-th begins after 128 n such digits of the
+# base64 in the header line, and a character of that is three of them.)
+function hash_of(k,  n, at, i, t) {
+	if (TYPE[k] != "file") return ""
+	n = 128 * (FILES[k] - 1); at = int(n / 3); t = ""
+	for (i = 1; i <= 18; i++) t = t THREE[substr(HASHES[k], at + i, 1)]
+	return substr(t, n % 3 + 1, 50)
+}
+# What makes two names one file. A file that changed between the reading of its names is there once for each thing that
+# is said of it. (The number of names and the time of change say nothing: a new name changes them.)
+function file_of(k, at, to,  t, i) {
+	t = number_of(S["device"]) ":" number_of(S["inode"]) ":" TYPE[k] " " S["mode"]
+	t = t " " number_of(S["uid"]) " " number_of(S["gid"]) " " substr(S["mtime"], 3, index(S["mtime"], "]") - 3)
+	t = t " " number_of(S["size"]) " " hash_of(k) " " S["target"] " " S["rdev"]
+	for (i = at; at && i < to; i++) t = t " " F[i]
+	return t
+}
 # The digits of a value, as they stand (they may be more than a double holds).
 function number_of(v) { sub(/^:/, "", v); sub(/[^0-9].*/, "", v); return v }
 function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts, flag) {
@@ -990,7 +1009,7 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts, flag) {
 		f = F[i]; v = F[i + 1]
 		if (v == ":") { S[f] = F[i + 2]; i += 4 }
 		else if (f == "was") { S[f] = F[i + 2] substr(TEXT[k], 10 + substr(v, 3), length(PATH[k]) - substr(v, 3)); i += 4 }
-		else if (v == ":{") { xattrs = i + 2; for (i += 4; F[i + 1] == ","; i += 4); i += 2 }
+		else if (v == ":{") { xattrs = i + 2; for (i += 4; F[i + 1] == ","; i += 4); xattrs_end = i + 1; i += 2 }
 		else { S[f] = v; i += 2 }
 	}
 	p = PATH[k]; t = TYPE[k]
@@ -1020,7 +1039,7 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts, flag) {
 		return
 	}
 	if ("links" in S && number_of(S["links"]) != 1) {
-		link = number_of(S["device"]) ":" number_of(S["inode"])
+		link = file_of(k, xattrs, xattrs_end)
 		if (link in FIRST) { links++; print 1, p, 0, 0, 0, 0, FIRST[link] > SPECIAL; return }
 		FIRST[link] = p
 	}
@@ -1096,6 +1115,8 @@ BEGIN {
 	MODE = ENVIRON["MODE"]; LAST = ENVIRON["LAST"] + 0; ROOT = ENVIRON["ROOT"] + 0; PLAIN = ENVIRON["PLAIN"] + 0
 	LIMIT = ENVIRON["LIMIT"] + 0; WANT = ENVIRON["WANT"] == "" ? "" : key(ENVIRON["WANT"])
 	CONTROL = "[\001-\037\177]"; UNUSUAL = "[^ -$&-~]"
+	for (k = 0; k < 64; k++)
+		THREE[substr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k + 1, 1)] = int(k / 16) int(k / 4) % 4 k % 4
 	OFS = TAB
 	DIRS = W "/dirs"; TOP = W "/top"; MKDIRS = W "/mkdirs"; SPECIAL = W "/special"; SMALL = W "/small"; LARGE = W "/large"
 	ATTRIBUTES = W "/attributes"; SPARE = W "/attributes.spare"; HIDDEN = W "/hidden"

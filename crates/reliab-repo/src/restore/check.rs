@@ -16,6 +16,7 @@ use crate::error::{Error, Result, plain, without_number};
 use crate::event::Events;
 use crate::format::entry::{Content, Entry, Kind, Links, Xattr};
 use crate::format::escape::escape;
+use crate::format::linked::LinkedFile;
 use crate::format::order;
 use crate::id::Digest;
 use crate::manifest::{Manifest, ManifestEntry};
@@ -124,8 +125,8 @@ struct Comparison<'a> {
     privileged: bool,
     /// True if nothing but the snapshot may be there.
     exact: bool,
-    /// What became of inodes with several names: the first name, device and inode now, and names still to come.
-    linked: HashMap<(u64, u64), Linked>,
+    /// What became of files with several names.
+    linked: HashMap<LinkedFile, Linked>,
     /// Files with several names as they are now, by device and inode.
     places: HashMap<(u64, u64), Place>,
 }
@@ -134,15 +135,18 @@ struct Comparison<'a> {
 struct Place {
     path: Vec<u8>,
     /// Which file of the snapshot it is; `None` for one with a single name.
-    file: Option<(u64, u64)>,
+    file: Option<LinkedFile>,
     left: u64,
 }
 
 /// The first restored name of a file with several.
 struct Linked {
     path: Vec<u8>,
+    /// Device and inode now.
     place: (u64, u64),
-    left: u64,
+    /// Names that came, and how many there are at most. (The restore must not forget a file before this does.)
+    came: u64,
+    count: u64,
 }
 
 impl Comparison<'_> {
@@ -258,32 +262,31 @@ impl Comparison<'_> {
         if entry.is_dir() || kind_of(&entry.kind) != status.kind {
             return None;
         }
-        let file = entry.meta.links.map(|links| (links.device, entry.meta.inode));
+        let file = LinkedFile::of(entry);
         let merged = self.is_merged(entry, status, file);
-        let Some(Links { count, device }) = entry.meta.links else {
+        let (Some(file), Some(Links { count, .. })) = (file, entry.meta.links) else {
             let shared = self.exact && status.links > 1;
             return merged.or(shared.then(|| "it is another name of a file that it was not".to_owned()));
         };
-        let key = (device, entry.meta.inode);
         let place = (status.device, status.inode);
-        let Some(first) = self.linked.get_mut(&key) else {
+        let Some(first) = self.linked.get_mut(&file) else {
             if count > 1 {
-                let linked = Linked { path: entry.path.clone(), place, left: count - 1 };
-                self.linked.insert(key, linked);
+                self.linked.insert(file, Linked { path: entry.path.clone(), place, came: 1, count });
             }
             return merged;
         };
         let differs =
             (first.place != place).then(|| format!("it is not the same file as {}", escape(&first.path)));
-        first.left = first.left.saturating_sub(1);
-        if first.left == 0 {
-            self.linked.remove(&key);
+        first.came += 1;
+        first.count = first.count.max(count);
+        if first.came >= first.count {
+            self.linked.remove(&file);
         }
         differs.or(merged)
     }
 
     /// What is wrong with a name of a file that has other names, which are another file in the snapshot.
-    fn is_merged(&mut self, entry: &Entry, status: &Status, file: Option<(u64, u64)>) -> Option<String> {
+    fn is_merged(&mut self, entry: &Entry, status: &Status, file: Option<LinkedFile>) -> Option<String> {
         if status.links < 2 {
             return None;
         }

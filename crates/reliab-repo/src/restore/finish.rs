@@ -65,22 +65,19 @@ impl Planner<'_> {
     /// Links a second name to the first, if this run has made that; false if its turn comes with the next window.
     fn second_name(&mut self, name: SecondName) -> bool {
         let SecondName { first, item, replace } = name;
-        let path = item.entry.path.clone();
         match first.get() {
             (to, Presence::There) => self.link(&to, &item.entry, replace),
             (to, Presence::Damaged) => {
                 let reason = format!("it is another name of {}, which is damaged", escape(&to));
-                self.shared.skip(&path, reason, true);
+                self.shared.skip(&item.entry, reason, true);
             }
             (to, Presence::Refused) => {
-                if first.becomes(&path) {
-                    if let Err(errno) = self.make(item, Some(first), replace) {
-                        self.shared.refused(&path, errno);
-                    }
+                if first.becomes(&item.entry.path) {
+                    self.make(item, Some(first), replace);
                     return false;
                 }
                 let reason = format!("it is another name of {}, which was not restored either", escape(&to));
-                self.shared.skip(&path, reason, false);
+                self.shared.skip(&item.entry, reason, false);
             }
             (_, Presence::Awaited) => {
                 self.finish.links.push(SecondName { first, item, replace });
@@ -96,7 +93,7 @@ impl Planner<'_> {
                 Kind::File(content) => self.shared.file_done(content.size),
                 _ => self.report.count(entry),
             },
-            Err(errno) => self.shared.refused(&entry.path, errno),
+            Err(errno) => self.shared.refused(entry, errno),
         }
     }
 
@@ -113,7 +110,7 @@ impl Planner<'_> {
         // What could not be made has been told.
         let is_there = target.status(&made, &mut self.parent).is_ok_and(|found| found.is_some());
         if is_there && let Err(errno) = link(target, &kept, &made, true, &mut self.parent) {
-            self.shared.refused(&made, errno);
+            self.shared.not_taken(&made, errno);
         }
     }
 
@@ -122,7 +119,7 @@ impl Planner<'_> {
             // The top folder is the target itself, which a restore of `.` gives its times and mode, too.
             match self.shared.target.stamp_path(dir, &dir.path, &mut self.parent) {
                 Ok(refused) => self.shared.attributes(&dir.path, refused),
-                Err(errno) => self.shared.refused(&dir.path, errno),
+                Err(errno) => self.shared.not_taken(&dir.path, errno),
             }
         }
     }

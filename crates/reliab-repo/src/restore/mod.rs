@@ -8,6 +8,7 @@ mod finish;
 mod held;
 mod linked;
 mod plan;
+mod shared;
 mod target;
 mod temporary;
 mod worker;

@@ -1,26 +1,23 @@
 //! The threads of a restore: they decompress and write files.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::Receiver;
 use rustix::io::Errno;
 
-use super::Skipped;
 use super::linked::{First, Presence, note};
 use super::plan::SmallFile;
+use super::shared::Shared;
 use super::target::{Naming, Parent, Refused, Target, inode_of};
 use crate::blob::BlobReader;
 use crate::content::Part;
 use crate::error::{Error, Result, plain};
-use crate::event::Events;
 use crate::format::entry::Entry;
-use crate::format::escape::escape;
 use crate::format::table::BlobKind;
 use crate::format::tar::content_range;
 use crate::id::{BlobId, Digest};
-use crate::repository::Repository;
 
 /// What a thread does next.
 pub(super) enum Job {
@@ -76,80 +73,15 @@ impl Drop for Ticket {
     }
 }
 
-/// What the threads share.
-pub(super) struct Shared<'a> {
-    pub(super) repository: &'a Repository,
-    pub(super) target: &'a Target,
-    pub(super) events: &'a dyn Events,
-    /// Files that are whole under their names.
-    pub(super) files: AtomicU64,
-    /// Their bytes.
-    pub(super) bytes: AtomicU64,
-    pub(super) skipped: Mutex<Vec<Skipped>>,
-    pub(super) attributes: Mutex<Vec<Skipped>>,
-    pub(super) fatal: Mutex<Option<Error>>,
-    pub(super) stop: AtomicBool,
-}
-
-impl Shared<'_> {
-    pub(super) fn file_done(&self, size: u64) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
-    }
-
-    pub(super) fn skip(&self, path: &[u8], reason: impl ToString, damaged: bool) {
-        let skipped = Skipped { path: escape(path).into_owned(), reason: reason.to_string(), damaged };
-        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
-    }
-
-    /// Notes what the target could not take. A full or broken file system ends the restore.
-    pub(super) fn refused(&self, path: &[u8], errno: Errno) {
-        if matches!(
-            errno,
-            Errno::NOSPC | Errno::IO | Errno::ROFS | Errno::DQUOT | Errno::MFILE | Errno::NFILE
-        ) {
-            let path = escape(path).into_owned();
-            let error = Error::local("restore", path)(errno.into());
-            self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            self.stop.store(true, Ordering::Relaxed);
-        } else {
-            self.skip(path, refusal(errno), false);
-        }
-    }
-
-    /// Tells that a file was restored apart from one that was kept, of which it should be another name.
-    pub(super) fn apart(&self, path: &[u8], kept: &[u8]) {
-        let reason = format!(
-            "it is a file of its own now: {} was kept, and is not what the snapshot has under both names",
-            escape(kept)
-        );
-        self.events.warning(std::path::Path::new(escape(path).as_ref()), &reason);
-    }
-
-    /// Notes attributes that the target did not take.
-    pub(super) fn attributes(&self, path: &[u8], refused: Refused) {
-        for (name, errno) in refused {
-            let reason = format!("its attribute {} was not set: {}", escape(&name), plain(errno));
-            let refused = Skipped { path: escape(path).into_owned(), reason, damaged: false };
-            self.attributes.lock().unwrap_or_else(PoisonError::into_inner).push(refused);
-        }
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// Why the target did not take an entry.
-fn refusal(errno: Errno) -> String {
-    if errno == Errno::STALE {
-        return "what was written of it was moved or replaced by another program; restore it again"
-            .to_owned();
-    }
-    plain(errno)
-}
-
+/// Does what is in the queue until it is closed.
 pub(super) fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
+    let mut guard = StopUnlessDone { shared, queue, is_done: false };
+    let ended = take_jobs(shared, queue);
+    guard.is_done = ended.is_ok();
+    ended
+}
+
+fn take_jobs(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Result<()> {
     let mut worker = Worker {
         shared,
         reader: BlobReader::new(shared.repository)?,
@@ -161,18 +93,44 @@ pub(super) fn work(shared: &Shared<'_>, queue: &Receiver<(Job, Ticket)>) -> Resu
             shared.stop.store(true, Ordering::Relaxed);
         }
         match job {
-            Job::Bundle(id, files) if !shared.is_stopped() => worker.bundle(&id, files),
-            Job::Bundle(..) => {}
-            Job::Parts(large, id, parts) if !shared.is_stopped() => worker.parts(&large, &id, &parts),
-            Job::Parts(large, ..) => {
-                // What was written of it must not pass for the whole.
-                large.failed.store(true, Ordering::Relaxed);
-                finish_large(shared, &large);
-            }
+            _ if shared.is_stopped() => discard(shared, job),
+            Job::Bundle(id, files) => worker.bundle(&id, files),
+            Job::Parts(large, id, parts) => worker.parts(&large, &id, &parts),
         }
         drop(ticket);
     }
     Ok(())
+}
+
+fn discard(shared: &Shared<'_>, job: Job) {
+    if let Job::Parts(large, ..) = job {
+        // What was written of it must not pass for the whole.
+        large.failed.store(true, Ordering::Relaxed);
+        finish_large(shared, &large);
+    }
+}
+
+/// Ends the restore when a thread ends by an error or a panic.
+///
+/// One that ends because there is no more to do says nothing of the others, which may still have work in hand.
+struct StopUnlessDone<'a> {
+    shared: &'a Shared<'a>,
+    queue: &'a Receiver<(Job, Ticket)>,
+    is_done: bool,
+}
+
+impl Drop for StopUnlessDone<'_> {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // It may have been the last, and the planner waits for what is in the queue.
+        for (job, ticket) in self.queue {
+            discard(self.shared, job);
+            drop(ticket);
+        }
+    }
 }
 
 struct Worker<'a> {
@@ -186,7 +144,7 @@ impl Worker<'_> {
     fn bundle(&mut self, id: &BlobId, files: Vec<SmallFile>) {
         if let Err(error) = self.reader.read_for_digest(id, BlobKind::Bundle, &mut self.content) {
             for file in &files {
-                self.shared.skip(&file.entry.path, format!("cannot {error}"), true);
+                self.shared.skip(&file.entry, format!("cannot {error}"), true);
                 note(file.first.as_ref(), Presence::Damaged);
             }
             return;
@@ -198,11 +156,10 @@ impl Worker<'_> {
 
     /// Writes a small file, if its content matches its digest; gives the bytes written.
     fn small_file(&mut self, file: &SmallFile) -> u64 {
-        let path = &file.entry.path;
         let content = match content_of(&self.content, file) {
             Ok(content) => content,
             Err(reason) => {
-                self.shared.skip(path, reason, true);
+                self.shared.skip(&file.entry, reason, true);
                 note(file.first.as_ref(), Presence::Damaged);
                 return 0;
             }
@@ -214,7 +171,7 @@ impl Worker<'_> {
                 content.len() as u64
             }
             Err(errno) => {
-                self.shared.refused(path, errno);
+                self.shared.refused(&file.entry, errno);
                 note(file.first.as_ref(), Presence::Refused);
                 0
             }
@@ -240,7 +197,7 @@ impl Worker<'_> {
             Ok(()) => self.shared.events.advance(len as u64, 0),
             Err(errno) => {
                 if !large.failed.swap(true, Ordering::Relaxed) {
-                    self.shared.refused(&large.entry.path, errno);
+                    self.shared.refused(&large.entry, errno);
                     note(large.first.as_ref(), Presence::Refused);
                 }
             }
@@ -249,7 +206,7 @@ impl Worker<'_> {
 
     fn fail(&self, large: &LargeFile, error: &Error) {
         if !large.failed.swap(true, Ordering::Relaxed) {
-            self.shared.skip(&large.entry.path, format!("cannot {error}"), true);
+            self.shared.skip(&large.entry, format!("cannot {error}"), true);
             note(large.first.as_ref(), Presence::Damaged);
         }
     }
@@ -300,7 +257,7 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
         let removed = inode_of(&large.file)
             .and_then(|inode| shared.target.remove_made(&large.temporary, inode, &mut parent));
         if let Err(errno) = removed {
-            shared.skip(&entry.path, format!("what was written of it is left: {}", plain(errno)), false);
+            shared.tell(&entry.path, format!("what was written of it is left: {}", plain(errno)), false);
         }
         return;
     }
@@ -311,7 +268,7 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
             note(large.first.as_ref(), Presence::There);
         }
         Err(errno) => {
-            shared.refused(&entry.path, errno);
+            shared.refused(entry, errno);
             note(large.first.as_ref(), Presence::Refused);
         }
     }

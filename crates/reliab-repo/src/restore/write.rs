@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
 use rustix::io::Errno;
 
 use super::finish::{Finish, SecondName};
-use super::linked::{First, Keeping, LinkedFiles, Making, Presence, note};
+use super::linked::{Apart, First, Keeping, LinkedFiles, Making, Presence, note};
 use super::plan::{Groups, SmallFile, record_of};
+use super::shared::Shared;
 use super::target::{Naming, Parent, Target};
 use super::temporary::Leftovers;
-use super::worker::{Job, LargeFile, Shared, Ticket, Window, finish_large, work};
+use super::worker::{Job, LargeFile, Ticket, Window, finish_large, work};
 use super::{Overwrite, RestoreOptions, RestoreReport, Selection, skipped_gap};
 use crate::content::{Part, parts_of};
 use crate::error::{Error, Result};
@@ -33,28 +34,14 @@ pub(super) fn run(
     options: &RestoreOptions,
     events: &dyn Events,
 ) -> Result<RestoreReport> {
-    let shared = Shared {
-        repository,
-        target,
-        events,
-        files: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-        skipped: Mutex::default(),
-        attributes: Mutex::default(),
-        fatal: Mutex::default(),
-        stop: AtomicBool::new(false),
-    };
-    let mut report = std::thread::scope(|scope| {
+    let shared = Shared::new(repository, target, events);
+    let report = std::thread::scope(|scope| {
         let (jobs, queue) = bounded(options.threads * 2);
         let workers: Vec<_> = (0..options.threads.max(1))
             .map(|_| {
                 let queue = queue.clone();
                 let shared = &shared;
-                scope.spawn(move || {
-                    // One that ends while there is work has failed, and what it had in hand is not there.
-                    let _stop = StopAtEnd(&shared.stop);
-                    work(shared, &queue)
-                })
+                scope.spawn(move || work(shared, &queue))
             })
             .collect();
         drop(queue);
@@ -66,24 +53,7 @@ pub(super) fn run(
         }
         outcome
     })?;
-    if let Some(error) = shared.fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
-    report.files = shared.files.into_inner();
-    report.entries += report.files;
-    report.bytes = shared.bytes.into_inner();
-    report.skipped.extend(shared.skipped.into_inner().unwrap_or_else(PoisonError::into_inner));
-    report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    report.attributes = shared.attributes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.attributes.sort_by(|a, b| a.path.cmp(&b.path));
-    report.owners_skipped = target.owners_skipped.load(Ordering::Relaxed);
-    if target.xattrs_skipped.load(Ordering::Relaxed) {
-        events.warning(
-            std::path::Path::new("."),
-            "some extended attributes were not restored: that needs root",
-        );
-    }
-    Ok(report)
+    shared.into_report(report)
 }
 
 /// Plans windows, and makes folders and special files; what must come after the files is in `finish`.
@@ -153,6 +123,8 @@ impl<'a> Planner<'a> {
         while self.before.as_ref().is_some_and(|(_, finish)| finish.len() > 0) {
             self.end_window();
         }
+        // Nothing comes after the last window, but it has to be written.
+        self.finish_before();
         if self.shared.events.stop_requested() {
             return Err(Error::Interrupted);
         }
@@ -162,74 +134,72 @@ impl<'a> Planner<'a> {
 
     fn entry(&mut self, item: ManifestEntry) {
         self.leave_dirs(Some(&item.entry.path));
-        if let Err((path, errno)) = self.plan(item) {
-            self.shared.refused(&path, errno);
+        match self.standing(&item.entry) {
+            Err(errno) => self.shared.not_taken(&item.entry.path, errno),
+            Ok(standing) if item.entry.is_dir() => self.plan_dir(item.entry, standing),
+            Ok(Standing::Keep) => {
+                self.report.kept += 1;
+                self.keep_name(&item.entry);
+            }
+            Ok(standing) => self.plan(item, standing == Standing::Replace),
         }
     }
 
-    fn plan(&mut self, item: ManifestEntry) -> std::result::Result<(), (Vec<u8>, Errno)> {
-        let path = item.entry.path.clone();
-        let failed = |errno| (path.clone(), errno);
-        let standing = self.standing(&item.entry).map_err(failed)?;
-        if item.entry.is_dir() {
-            return self.plan_dir(item.entry, standing).map_err(failed);
-        }
-        if standing == Standing::Keep {
-            self.report.kept += 1;
-            self.keep_name(&item.entry);
-            return Ok(());
-        }
-        let replace = standing == Standing::Replace;
+    fn plan(&mut self, item: ManifestEntry, replace: bool) {
+        self.shared.plan(&item.entry);
         let target = self.shared.target;
         let first = match self.linked.made(&item.entry, |kept| target.is_same_file(kept, &item.entry)) {
             Making::Link(first) => {
                 self.finish.links.push(SecondName { first, item, replace });
-                return Ok(());
+                return;
             }
-            Making::Apart(kept, first) => {
-                self.shared.apart(&item.entry.path, &kept);
+            Making::Apart(why, first) => {
+                self.shared.apart(&item.entry.path, &why);
                 Some(first)
             }
             Making::Content(first) => first,
         };
-        self.make(item, first, replace).map_err(failed)
+        self.make(item, first, replace);
     }
 
     /// Makes a file, link, pipe or device with all that belongs to it; others may wait to be linked to it.
-    pub(super) fn make(
-        &mut self,
-        item: ManifestEntry,
-        first: Option<Arc<First>>,
-        replace: bool,
-    ) -> std::result::Result<(), Errno> {
-        let made = if let Kind::File(content) = &item.entry.kind {
+    pub(super) fn make(&mut self, item: ManifestEntry, first: Option<Arc<First>>, replace: bool) {
+        if let Kind::File(content) = &item.entry.kind {
             let content = content.clone();
-            self.plan_file(item, content, replace, first.clone())
-        } else {
-            self.make_special(&item.entry, replace).map(|()| {
+            return self.plan_file(item, content, replace, first);
+        }
+        match self.make_special(&item.entry, replace) {
+            Ok(()) => {
                 self.report.count(&item.entry);
                 note(first.as_ref(), Presence::There);
-            })
-        };
-        if made.is_err() {
-            note(first.as_ref(), Presence::Refused);
+            }
+            Err(errno) => {
+                self.shared.refused(&item.entry, errno);
+                note(first.as_ref(), Presence::Refused);
+            }
         }
-        made
     }
 
-    /// Makes a folder; what is no folder gives way to it where it may be replaced.
-    fn plan_dir(&mut self, entry: Entry, standing: Standing) -> std::result::Result<(), Errno> {
+    fn plan_dir(&mut self, entry: Entry, standing: Standing) {
+        match self.make_dir(&entry.path, standing) {
+            Ok(made) => {
+                self.report.count(&entry);
+                // A folder that is to be kept as it is keeps its owner, mode and times, too.
+                if made || self.overwrite != Some(Overwrite::Never) {
+                    self.open_dirs.push(entry);
+                }
+            }
+            Err(errno) => self.shared.not_taken(&entry.path, errno),
+        }
+    }
+
+    /// Makes a folder, unless it is there; what is no folder gives way to it where it may be replaced.
+    fn make_dir(&mut self, path: &[u8], standing: Standing) -> std::result::Result<bool, Errno> {
         let target = self.shared.target;
         if standing == Standing::Replace {
-            target.remove(&entry.path, &mut self.parent)?;
+            target.remove(path, &mut self.parent)?;
         }
-        let made = target.make_dir(&entry.path, &mut self.parent)?;
-        self.report.count(&entry);
-        // A folder that is to be kept as it is keeps its owner, mode and times, too.
-        if made || self.overwrite != Some(Overwrite::Never) {
-            self.open_dirs.push(entry);
-        }
-        Ok(())
+        target.make_dir(path, &mut self.parent)
     }
 
     fn make_special(&mut self, entry: &Entry, replace: bool) -> std::result::Result<(), Errno> {
@@ -282,33 +252,32 @@ impl<'a> Planner<'a> {
             Keeping::Join(made) => {
                 self.finish.joins.extend(made.into_iter().map(|made| (entry.path.clone(), made)));
             }
-            Keeping::Apart(made) => self.shared.apart(&made, &entry.path),
+            Keeping::Apart(made) => self.shared.apart(&made, &Apart::Kept(entry.path.clone())),
         }
     }
 
-    fn plan_file(
-        &mut self,
-        item: ManifestEntry,
-        content: Content,
-        replace: bool,
-        first: Option<Arc<First>>,
-    ) -> std::result::Result<(), Errno> {
+    fn plan_file(&mut self, item: ManifestEntry, content: Content, replace: bool, first: Option<Arc<First>>) {
         if let Some((bundle, offset)) = record_of(&item) {
             self.groups.push(bundle, SmallFile { entry: item.entry, content, offset, replace, first });
-            return Ok(());
+            return;
         }
-        let Data::Large(large) = &content.data else { return Ok(()) };
+        let Data::Large(large) = &content.data else { return };
         let index = self.shared.repository.index();
         let len_of = |blob| index.find(&item.blob(blob)).map(|place| place.len);
         let parts = match parts_of(large, content.size, len_of) {
             Ok(parts) => parts,
             Err(reason) => {
-                self.shared.skip(&item.entry.path, reason, true);
-                note(first.as_ref(), Presence::Damaged);
-                return Ok(());
+                self.shared.skip(&item.entry, reason, true);
+                return note(first.as_ref(), Presence::Damaged);
             }
         };
-        let (file, temporary) = self.create_large(&item.entry)?;
+        let (file, temporary) = match self.create_large(&item.entry) {
+            Ok(created) => created,
+            Err(errno) => {
+                self.shared.refused(&item.entry, errno);
+                return note(first.as_ref(), Presence::Refused);
+            }
+        };
         let naming = if replace { Naming::Replace } else { Naming::New };
         let large = LargeFile {
             entry: item.entry.clone(),
@@ -320,7 +289,6 @@ impl<'a> Planner<'a> {
             first,
         };
         self.send_large(&item, large, parts);
-        Ok(())
     }
 
     /// A new file of its full length under a temporary name, so that half of it never passes for the whole.
@@ -380,15 +348,6 @@ impl<'a> Planner<'a> {
         // What had to be made otherwise than planned.
         self.send_groups();
         self.before = Some((std::mem::take(&mut self.window), std::mem::take(&mut self.finish)));
-    }
-}
-
-/// Ends the restore when it is dropped, also by a panic.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod full;
 mod lab;
+mod names;
 mod surroundings;
 
 use std::collections::BTreeSet;
