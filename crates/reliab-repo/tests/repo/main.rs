@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod beside;
+mod between_names;
 mod check;
 mod copies;
 mod crash;
@@ -12,6 +13,7 @@ mod damage;
 mod fidelity;
 mod forged;
 mod hostile;
+mod last_window;
 mod linked;
 mod packs;
 mod properties;
