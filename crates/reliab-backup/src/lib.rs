@@ -23,6 +23,7 @@ mod listing;
 mod repo;
 mod scratch;
 mod stream;
+mod tar_archive;
 mod terminal;
 
 pub use commands::{Command, run_command};
