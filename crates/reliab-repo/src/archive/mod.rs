@@ -133,7 +133,7 @@ struct Job<'a> {
     /// Packs that an attempt before this one has published.
     added: Vec<PackTable>,
     /// The snapshots that were there when it began.
-    before: SnapshotList,
+    before: &'a SnapshotList,
     /// Holds the cache where the folder asked for cannot be written.
     scratch: Option<tempfile::TempDir>,
 }
@@ -170,7 +170,7 @@ impl<'a> Job<'a> {
         cache: PathBuf,
         scratch: Option<tempfile::TempDir>,
     ) -> Result<Self> {
-        let (paths, before) = (paths_of(options)?, repository.snapshots().clone());
+        let (paths, before) = (paths_of(options)?, repository.snapshots());
         Ok(Self { repository, options, paths, cache, added: Vec::new(), before, scratch })
     }
 

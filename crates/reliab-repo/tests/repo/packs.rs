@@ -168,9 +168,9 @@ fn a_damaged_pack_of_a_run_that_was_killed_is_not_relied_on() {
     let orphaned = Orphaned::new(&lab, &["index", "snapshots"]);
     let storage = local(orphaned.repo.path());
     let (report, warnings) = warned(&storage, &lab.path("source"), Scratch::in_memory().unwrap().path());
+    is_whole(&storage, report.stored.id, &lab.path("source"), "the run after it");
     assert!(warnings.len() == 1 && warnings[0].starts_with(&orphaned.key), "{warnings:?}");
     assert!(warnings[0].contains("its SHA-256 is not its name"), "{warnings:?}");
-    is_whole(&storage, report.stored.id, &lab.path("source"), "the run after it");
     // The same content makes the same pack, of the same name: it took the place of the damaged one.
     assert!(orphaned.is_whole());
     assert_eq!(verify_all(&storage).unwrap().findings, vec![]);
@@ -187,8 +187,8 @@ fn a_damaged_pack_without_an_index_stays_named_until_it_is_gone() {
     let cache = lab.path("cache");
     for round in ["first", "second"] {
         let (report, warnings) = warned(&storage, &lab.path("source"), &cache);
-        assert!(warnings.len() == 1 && warnings[0].starts_with(&orphaned.key), "{round}: {warnings:?}");
         is_whole(&storage, report.stored.id, &lab.path("source"), round);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(&orphaned.key), "{round}: {warnings:?}");
         let findings = verify_all(&storage).unwrap().findings;
         let found: Vec<_> = findings.iter().map(|finding| (&finding.object, finding.data_lost)).collect();
         assert_eq!(found, [(&orphaned.key, false)], "{round}: the content is elsewhere, too");
@@ -209,9 +209,9 @@ fn a_damaged_pack_whose_index_is_lost_is_healed_from_the_source() {
         let cache =
             if with_cache { tree::copy_of(&lab.path("cache")) } else { Scratch::in_memory() }.unwrap();
         let (report, warnings) = warned(&storage, &lab.path("source"), cache.path());
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
         for id in [report.stored.id, lab.first] {
             is_whole(&storage, id, &lab.path("source"), &format!("with a cache: {with_cache}"));
         }
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
     }
 }
