@@ -1,6 +1,6 @@
 //! The repository that a command is about, and the snapshot in it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use reliab_repo::index::IndexProblem;
 use reliab_repo::manifest::Manifest;
 use reliab_repo::repository::{Repository, SnapshotList, SnapshotSpec, StoredSnapshot};
 use reliab_repo::storage::{LocalStorage, Storage};
+use reliab_repo::walk::snapshot_path;
 
 use crate::failure::UsageError;
 use crate::session::Session;
@@ -150,7 +151,8 @@ impl OpenRepository {
         };
         let stored = found.map_err(of(&self.folder))?.clone();
         let below = path.map(|path| self.place(&stored, path)).transpose()?;
-        Ok(Selected { stored, below })
+        // A source that was called `.` is all of a snapshot.
+        Ok(Selected { stored, below: below.filter(|place| place != b".") })
     }
 
     /// Begins to read the entries of a snapshot.
@@ -164,7 +166,7 @@ impl OpenRepository {
         if self.holds(stored, &path)? {
             return Ok(path);
         }
-        if let Some(place) = self.place_in_source(stored, &path)?
+        if let Some(place) = self.place_in_source(stored, &path)
             && self.holds(stored, &place)?
         {
             return Ok(place);
@@ -178,10 +180,10 @@ impl OpenRepository {
 
     /// Where a path from the root of the file system is in a snapshot. `snapshots` shows where its sources lay; its
     /// entries begin with what they were called, which may have been less. Where that is not certain, nothing is found.
-    fn place_in_source(&self, stored: &StoredSnapshot, path: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+    fn place_in_source(&self, stored: &StoredSnapshot, path: &[u8]) -> Option<Vec<u8>> {
         let whole = [b"/", path].concat();
         let paths = stored.snapshot.paths.iter();
-        let sources: Vec<_> = paths.filter_map(|path| unescape(path.trim_end_matches('/')).ok()).collect();
+        let sources: Vec<_> = paths.filter_map(|path| unescape(path).ok()).map(|path| clean(&path)).collect();
         for source in sources.iter().filter(|source| order::is_within(&whole, source)) {
             let mut names = names_of(source);
             names.retain(|name| self.is_source(stored, name));
@@ -189,10 +191,10 @@ impl OpenRepository {
             if let [name] = &names[..]
                 && !others.flat_map(|other| names_of(other)).any(|other| other == *name)
             {
-                return Ok(Some(join(name, &whole[source.len()..])));
+                return Some(join(name, &whole[source.len()..]));
             }
         }
-        Ok(None)
+        None
     }
 
     /// Whether a source is called so: there is an entry, and none that it lies in.
@@ -210,9 +212,18 @@ impl OpenRepository {
 
     /// Whether there is something at a path, or nobody can tell for damage.
     fn holds(&self, stored: &StoredSnapshot, path: &[u8]) -> anyhow::Result<bool> {
+        let below = (path != b".").then_some(path);
         let mut manifest =
-            Manifest::open(&self.repository, &stored.snapshot, Some(path)).map_err(of(&self.folder))?;
+            Manifest::open(&self.repository, &stored.snapshot, below).map_err(of(&self.folder))?;
         Ok(manifest.next().is_some() || !manifest.take_gaps().is_empty())
+    }
+}
+
+/// A path from the root without `..` and a slash at its end, as far as its letters tell.
+fn clean(path: &[u8]) -> Vec<u8> {
+    match snapshot_path(Path::new(OsStr::from_bytes(path))) {
+        top if top == b"." => Vec::new(),
+        below => [b"/", &below[..]].concat(),
     }
 }
 
@@ -226,6 +237,7 @@ fn names_of(source: &[u8]) -> Vec<Vec<u8>> {
 fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
     let below = below.strip_prefix(b"/").unwrap_or(below);
     match (name, below) {
+        (b".", b"") => b".".to_vec(),
         (b".", below) => below.to_vec(),
         (name, b"") => name.to_vec(),
         (name, below) => [name, b"/", below].concat(),
@@ -249,5 +261,6 @@ mod tests {
         check("data", "/x", "data/x");
         check("data", "", "data");
         check(".", "/x/y", "x/y");
+        check(".", "", ".");
     }
 }

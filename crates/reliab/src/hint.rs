@@ -6,7 +6,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Commands of restic, borg and kopia that are called otherwise here, or are not needed.
-const COMMANDS: [(&[&str], &str); 11] = [
+const COMMANDS: [(&[&str], &str); 15] = [
     (&["init", "create", "rcreate"], "`reliab backup` creates the repository on first use"),
     (
         &["check", "validate"],
@@ -26,7 +26,14 @@ const COMMANDS: [(&[&str], &str); 11] = [
     ),
     (&["unlock", "break-lock"], "nothing needs unlocking: a lock ends with the process that holds it"),
     (&["forget", "prune", "delete", "rm"], "there is no retention yet: every snapshot is kept"),
-    (&["rebuild-index", "repair"], "an index is not needed: packs name their content themselves"),
+    (&["compact"], "nothing needs compacting: there is no retention yet, and every snapshot is kept"),
+    (&["rebuild-index"], "an index is not needed: packs name their content themselves"),
+    (
+        &["repair"],
+        "no command mends a repository yet; under \"Repair\" the README of reliab says how to by hand",
+    ),
+    (&["tag"], "tags are given when a snapshot is made: reliab backup --tag NAME"),
+    (&["key", "passwd"], "nothing is encrypted yet: keep the repository on an encrypted disk"),
 ];
 
 /// The error with a hint, where a command line was meant for another tool.

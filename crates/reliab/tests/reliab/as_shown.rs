@@ -60,9 +60,13 @@ fn a_path_as_a_source_is_shown_leads_into_the_snapshot_however_the_source_was_na
         assert_eq!(absent.status.code(), Some(2), "{source}: {}", told(&absent));
     };
     below("data");
-    for source in ["./data", &format!("{top}/data"), ".", top] {
+    for source in ["./data", &format!("{top}/data"), ".", top, "../work/data", "data/../data/"] {
         done(bench.run(&["backup", source, "--quiet"]));
         below(source);
+        let listed = json(&done(bench.run(&["snapshots", "--json", "--latest", "1"])));
+        let shown = listed["snapshots"][0]["paths"][0].as_str().unwrap();
+        let whole = told(&done(bench.run(&["ls", &format!("latest:{shown}")])));
+        assert!(whole.contains("app.log"), "{source}, shown as {shown}: {whole}");
     }
 }
 
