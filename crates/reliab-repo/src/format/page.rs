@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp, Xattr};
 use super::escape::{escape, is_well_formed, unescape};
-use super::{FILE_MAX, Malformed, PIECE_MIN, PIECES_MAX, order};
+use super::{FILE_MAX, Malformed, PAGE_MAX, PIECE_MIN, PIECES_MAX, order};
 use crate::id::{BlobId, Digest};
 
 /// User and group names by number.
@@ -323,7 +323,7 @@ struct RawEntry<'a> {
     restamp: bool,
 }
 
-/// Reads a page; every path is checked to be well formed and in order, every blob number to be in the table.
+/// Reads a page of at most `PAGE_MAX` lines; every path is checked to be well formed and in order, every blob number to be in the table.
 pub fn decode_page(text: &[u8]) -> Result<Page, Malformed> {
     let text = std::str::from_utf8(text).map_err(Malformed::new)?;
     let (header, rest) =
@@ -336,10 +336,14 @@ pub fn decode_page(text: &[u8]) -> Result<Page, Malformed> {
     let blobs = raw.blobs.iter().map(parse_id).collect::<Result<Vec<_>, _>>()?;
     let names = Names { users: decode_names(raw.users)?, groups: decode_names(raw.groups)? };
     let mut expected = Expected::default();
-    let mut lines = rest
-        .lines()
-        .map(|line| decode_line(line, blobs.len(), &mut expected))
-        .collect::<Result<Vec<_>, Malformed>>()?;
+    let mut lines = Vec::new();
+    for line in rest.lines() {
+        // Lines that say little compress to nothing and take much room here.
+        if lines.len() == PAGE_MAX {
+            return Err(Malformed(format!("the page has more than {PAGE_MAX} entries")));
+        }
+        lines.push(decode_line(line, blobs.len(), &mut expected)?);
+    }
     set_digests(&mut lines, &raw.blake3)?;
     if lines.windows(2).any(|pair| order::compare(pair[0].path(), pair[1].path()).is_ge()) {
         return Err(Malformed::new("the page is not sorted"));
@@ -629,6 +633,19 @@ mod tests {
         assert!(large(1000, &extents(1000)).is_err());
         check("not json");
         assert!(decode_page(b"").is_err());
+    }
+
+    #[test]
+    fn a_page_has_no_more_lines_than_a_writer_makes() {
+        let page = |lines: usize| {
+            let lines = (0..lines).map(|number| Line::Gone(format!("{number:05}").into())).collect();
+            encode_page(&Page { lines, ..Page::default() })
+        };
+        assert_eq!(decode_page(page(PAGE_MAX).as_bytes()).unwrap().lines.len(), PAGE_MAX);
+        let refused = decode_page(page(PAGE_MAX + 1).as_bytes()).unwrap_err();
+        assert!(refused.to_string().contains("more than 1024 entries"), "{refused}");
+        // The first line too many is where it ends: what stands behind it is not looked at.
+        assert_eq!(decode_page((page(PAGE_MAX + 1) + "nonsense").as_bytes()), Err(refused));
     }
 
     #[test]
