@@ -103,11 +103,18 @@ fn append(out: &mut Vec<u8>, path: &[u8], id: &Identity) {
 }
 
 /// True if nothing says that the entry changed since it was read.
+///
+/// It compares one path with itself, as every tool does, and needs no inode numbers that last: where they come anew with
+/// each mount (FUSE, CIFS, FAT) a file that is no longer the same one differs in them, so after a mount all is read again.
+/// What stays unseen there is a change that keeps size, inode and mtime, where ctime is no more than a copy of mtime.
 pub fn is_unchanged(status: &Status, cached: &CachedEntry) -> bool {
     !cached.racy && identity_of_status(status) == identity_of_entry(&cached.entry)
 }
 
 /// True if two readings of one file show the same content: same inode, size and times.
+///
+/// Here names differ, so it must be the same file: whole seconds are shared by too many, such as all files of an image.
+/// The caller makes sure that the file system's inode numbers last.
 pub fn is_same_content(status: &Status, cached: &CachedEntry) -> bool {
     let meta = &cached.entry.meta;
     !cached.racy
@@ -116,6 +123,7 @@ pub fn is_same_content(status: &Status, cached: &CachedEntry) -> bool {
         && cached.entry.size() == status.size
         && (meta.inode, cached.device) == (status.inode, status.device)
         && (meta.mtime, meta.ctime) == (status.mtime, status.ctime)
+        && status.ctime.nanos != 0
 }
 
 /// The hard-link group of an entry, if it has more than one name.

@@ -6,9 +6,11 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
+use crate::cache::RunFolder;
 use crate::format::PATCH_BLOCK;
 use crate::id::Digest;
 
@@ -69,6 +71,7 @@ impl TreeHasher {
 ///
 /// Where the cache cannot be written they are given up: the next run stores chunks instead of patches, and nothing is lost.
 pub(super) struct BlocksWriter {
+    run: Arc<RunFolder>,
     path: PathBuf,
     to: PathBuf,
     /// `None` when they were given up.
@@ -76,11 +79,12 @@ pub(super) struct BlocksWriter {
 }
 
 impl BlocksWriter {
-    pub(super) fn create(folder: &Path, path: &[u8]) -> Self {
-        let to = file_of(folder, path);
-        let partial = to.with_extension("new");
-        let file = fs::create_dir_all(folder).and_then(|()| File::create(&partial)).ok().map(BufWriter::new);
-        let mut writer = Self { path: partial, to, file };
+    /// Begins the hashes of the file at `path` in the run's own folder; when the run is done they go into `folder`.
+    pub(super) fn create(run: &Arc<RunFolder>, folder: &Path, path: &[u8]) -> Self {
+        let (partial, to) = (file_of(run.path(), path), file_of(folder, path));
+        // There may be one of this run: a file that changes is read again.
+        let file = File::create(&partial).ok().map(BufWriter::new);
+        let mut writer = Self { run: Arc::clone(run), path: partial, to, file };
         writer.attempt(|file| file.write_all(&[0; HEADER]));
         writer
     }
@@ -116,6 +120,7 @@ impl BlocksWriter {
         });
         if self.file.take().is_some() {
             changes.written.push((self.path, self.to));
+            changes.run = Some(self.run);
         }
     }
 }
@@ -128,6 +133,8 @@ impl BlocksWriter {
 pub(super) struct BlockChanges {
     /// Temporary names and those they get.
     written: Vec<(PathBuf, PathBuf)>,
+    /// Holds what was written.
+    run: Option<Arc<RunFolder>>,
     gone: Vec<PathBuf>,
 }
 
@@ -138,23 +145,17 @@ impl BlockChanges {
     }
 
     /// Puts the changes in place, after the snapshot was published.
-    pub(super) fn commit(mut self) {
-        for path in self.gone.drain(..) {
+    pub(super) fn commit(self) {
+        for path in self.gone {
             // It may never have had any; a leftover only takes room.
             drop(fs::remove_file(path));
         }
-        for (from, to) in self.written.drain(..) {
+        if let Some(folder) = self.written.first().and_then(|(_, to)| to.parent()) {
+            drop(fs::create_dir_all(folder));
+        }
+        for (from, to) in self.written {
             // Without them the next run stores chunks.
             drop(fs::rename(from, to));
-        }
-    }
-}
-
-impl Drop for BlockChanges {
-    fn drop(&mut self) {
-        for (from, _) in &self.written {
-            // As above: a leftover only takes room, and is written over.
-            drop(fs::remove_file(from));
         }
     }
 }
@@ -193,32 +194,35 @@ mod tests {
     #[test]
     fn hashes_that_cannot_be_written_are_given_up() {
         let mut changes = BlockChanges::default();
-        let mut writer = BlocksWriter::create(Path::new("/dev/null/blocks"), b"a");
+        let cache = tempfile::tempdir().unwrap();
+        let (run, folder) = (RunFolder::create(cache.path()).unwrap(), cache.path().join("blocks"));
+        fs::create_dir(file_of(run.path(), b"a")).unwrap();
+        let mut writer = BlocksWriter::create(&run, &folder, b"a");
         writer.push([1; 16]);
         writer.finish(Digest([2; 32]), 8192, &mut changes);
-        let folder = tempfile::tempdir().unwrap();
         // A full device takes what is buffered and fails when it is flushed.
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut writer = BlocksWriter::create(folder.path(), b"a");
+        let mut writer = BlocksWriter::create(&run, &folder, b"b");
         writer.file = Some(BufWriter::new(full));
         writer.push([1; 16]);
         writer.finish(Digest([2; 32]), 8192, &mut changes);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(changes.written.is_empty() && !file_of(run.path(), b"b").exists());
         changes.commit();
-        assert!(BlocksReader::open(folder.path(), b"a", Digest([2; 32]), 8192).is_none());
+        assert!(BlocksReader::open(&folder, b"b", Digest([2; 32]), 8192).is_none());
     }
 
     #[test]
     fn hashes_of_the_parent_stay_until_the_run_is_done() {
-        let folder = tempfile::tempdir().unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("blocks");
         let write = |name: &[u8], digest: u8, changes: &mut BlockChanges| {
-            let mut writer = BlocksWriter::create(folder.path(), name);
+            let run = RunFolder::create(cache.path()).unwrap();
+            let mut writer = BlocksWriter::create(changes.run.as_ref().unwrap_or(&run), &folder, name);
             writer.push([digest; 16]);
             writer.finish(Digest([digest; 32]), 8192, changes);
         };
-        let has = |name: &[u8], digest: u8| {
-            BlocksReader::open(folder.path(), name, Digest([digest; 32]), 8192).is_some()
-        };
+        let has =
+            |name: &[u8], digest: u8| BlocksReader::open(&folder, name, Digest([digest; 32]), 8192).is_some();
         let mut changes = BlockChanges::default();
         write(b"a", 1, &mut changes);
         write(b"b", 2, &mut changes);
@@ -226,14 +230,35 @@ mod tests {
         let change = || {
             let mut changes = BlockChanges::default();
             write(b"a", 3, &mut changes);
-            changes.forget(folder.path(), b"b");
+            changes.forget(&folder, b"b");
             changes
         };
         drop(change());
         assert!(has(b"a", 1) && has(b"b", 2) && !has(b"a", 3));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+        let count = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        assert_eq!((count(&folder), count(cache.path())), (2, 1), "nothing is left over");
         change().commit();
         assert!(has(b"a", 3) && !has(b"b", 2));
+    }
+
+    #[test]
+    fn two_runs_that_read_one_file_write_its_hashes_apart() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("blocks");
+        let [(mut first, mut changes), (mut second, mut refused)] = [(), ()].map(|()| {
+            let run = RunFolder::create(cache.path()).unwrap();
+            (BlocksWriter::create(&run, &folder, b"a"), BlockChanges::default())
+        });
+        // More than is buffered.
+        (0..1000).for_each(|_| first.push([1; 16]));
+        (0..1000).for_each(|_| second.push([2; 16]));
+        first.finish(Digest([1; 32]), 4_096_000, &mut changes);
+        second.finish(Digest([2; 32]), 4_096_000, &mut refused);
+        changes.commit();
+        drop(refused);
+        let mut reader = BlocksReader::open(&folder, b"a", Digest([1; 32]), 4_096_000).unwrap();
+        assert_eq!((0..1000).filter(|_| reader.next() == Some([1; 16])).count(), 1000);
+        assert_eq!(reader.next(), None);
     }
 
     #[test]

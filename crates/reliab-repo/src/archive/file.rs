@@ -23,8 +23,9 @@ const ATTEMPTS: usize = 2;
 /// What is told of something that is not any more what it was when it was listed.
 pub(super) const REPLACED: &str = "it was replaced while it was read";
 
-/// Bytes of attributes of one file that are stored; a record must fit its bundle.
-const XATTRS_MAX: usize = 4 << 20;
+/// What is told of attributes that the kernel does not list, or that do not fit a record.
+const LEFT_OUT: &str =
+    "its extended attributes are left out: they are more than 4 MiB, or their names more than 64 KiB";
 
 /// A regular file that was opened.
 pub(super) struct OpenFile<'a> {
@@ -32,7 +33,15 @@ pub(super) struct OpenFile<'a> {
     pub(super) file: OwnedFd,
     /// What it is taken to be until it is read.
     pub(super) status: Status,
-    pub(super) xattrs: Vec<Xattr>,
+    /// `None` if they are too many to be stored.
+    all_xattrs: Option<Vec<Xattr>>,
+}
+
+impl OpenFile<'_> {
+    /// The attributes that are stored.
+    pub(super) fn xattrs(&self) -> &[Xattr] {
+        self.all_xattrs.as_deref().unwrap_or_default()
+    }
 }
 
 impl Merge<'_> {
@@ -41,7 +50,7 @@ impl Merge<'_> {
         if walked.status.kind != FileType::RegularFile {
             return self.read_special(walked, old);
         }
-        if let Some(known) = self.find_known(&walked.status)? {
+        if let Some(known) = self.find_known(walked)? {
             return Ok(Some(self.point_at(&walked.path, &walked.status, known)));
         }
         for attempt in 1..=ATTEMPTS {
@@ -62,8 +71,13 @@ impl Merge<'_> {
             if let Some(mut entry) = read
                 && (still || attempt == ATTEMPTS)
             {
-                if !still {
+                if !still || self.differs_from_other_name(walked, &entry)? {
                     self.store.note(&walked.path, SourceError::CHANGED);
+                    entry.racy = true;
+                }
+                if opened.all_xattrs.is_none() {
+                    self.store.source_error(&walked.path, &LEFT_OUT);
+                    // So that the next run tells it, too.
                     entry.racy = true;
                 }
                 return Ok(Some(entry));
@@ -77,11 +91,11 @@ impl Merge<'_> {
     fn open<'w>(&mut self, walked: &'w Walked, attempt: usize) -> std::result::Result<OpenFile<'w>, Errno> {
         let file = self.store.opener.open(walked)?;
         let status = if attempt == 1 { walked.status } else { status_of(&file)? };
-        let xattrs = xattrs_of(&file)?;
-        if xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > XATTRS_MAX {
-            return Err(Errno::TOOBIG);
-        }
-        Ok(OpenFile { path: &walked.path, file, status, xattrs })
+        let all_xattrs = match xattrs_of(&file) {
+            Err(Errno::TOOBIG) => None,
+            read => Some(read?),
+        };
+        Ok(OpenFile { path: &walked.path, file, status, all_xattrs })
     }
 
     fn not_read(&mut self, walked: &Walked, errno: Errno) -> Option<CachedEntry> {
@@ -96,18 +110,31 @@ impl Merge<'_> {
     }
 
     /// An entry that shows the same content without reading it: another name of the inode, or its old name.
-    fn find_known(&mut self, status: &Status) -> Result<Option<CachedEntry>> {
+    ///
+    /// Names of one file within one run are no exception where inode numbers do not last: programs behind FUSE pass on
+    /// those of several disks, and there two files of one number may have been linked in the same moment.
+    fn find_known(&mut self, walked: &Walked) -> Result<Option<CachedEntry>> {
+        let status = &walked.status;
         if status.links > 1
             && let Some(known) = self.store.cache()?.find_link(status.device, status.inode)
             && is_same_content(status, &known)
         {
-            return Ok(Some(known));
+            return Ok(self.store.has_stable_inode(walked).then_some(known));
         }
         let Some(parent) = &self.parent else { return Ok(None) };
         match parent.find_inode(status.device, status.inode).filter(|known| is_same_content(status, known)) {
-            Some(known) => self.renumber(known).map(Some),
-            None => Ok(None),
+            Some(known) if self.store.has_stable_inode(walked) => self.renumber(known).map(Some),
+            _ => Ok(None),
         }
+    }
+
+    /// True if a name of the same file that came before has other content: it changed between the two.
+    fn differs_from_other_name(&mut self, walked: &Walked, entry: &CachedEntry) -> Result<bool> {
+        let meta = &entry.entry.meta;
+        let Some(links) = meta.links else { return Ok(false) };
+        let other = self.store.cache()?.find_link(links.device, meta.inode);
+        let differs = other.is_some_and(|other| digest_of(&other.entry) != digest_of(&entry.entry));
+        Ok(differs && self.store.has_stable_inode(walked))
     }
 
     /// An entry that stores nothing: its content is where another entry's is.
@@ -172,7 +199,7 @@ impl Merge<'_> {
             return Ok(self.point_at(opened.path, &opened.status, known));
         }
         let meta = meta(&opened.status);
-        let place = self.store.put_record(opened.path, &meta, &opened.xattrs, content)?;
+        let place = self.store.put_record(opened.path, &meta, opened.xattrs(), content)?;
         let data = Data::Record(place);
         Ok(self.file_entry(opened, digest, data))
     }
@@ -184,7 +211,7 @@ impl Merge<'_> {
             path: opened.path.to_vec(),
             kind: Kind::File(content),
             meta: meta(&opened.status),
-            xattrs: opened.xattrs.clone(),
+            xattrs: opened.xattrs().to_vec(),
         };
         self.cached(entry, &opened.status)
     }
@@ -199,7 +226,7 @@ impl Merge<'_> {
             return Ok(None);
         }
         let fits = |found: &CachedEntry| {
-            found.entry.xattrs == opened.xattrs && found.entry.size() == opened.status.size
+            found.entry.xattrs == opened.xattrs() && found.entry.size() == opened.status.size
         };
         if let Some(found) = self.store.cache()?.find_content(digest).filter(fits) {
             return Ok(Some(found));
@@ -216,14 +243,12 @@ impl Merge<'_> {
             Ok(None) => return Ok(None),
             Err(errno) => return Ok(self.not_read(walked, errno)),
         };
-        let xattrs = match self.store.opener.xattrs(walked) {
+        let xattrs = match self.special_xattrs(walked) {
             Ok(xattrs) => xattrs,
-            Err(errno) => {
-                let reason = format!("its attributes cannot be read: {}", std::io::Error::from(errno));
-                self.store.source_error(&walked.path, &reason);
-                Vec::new()
-            }
+            Err(errno) => return Ok(self.not_read(walked, errno)),
         };
+        let is_complete = xattrs.is_some();
+        let xattrs = xattrs.unwrap_or_default();
         let mut entry = Entry { path: walked.path.clone(), kind, meta: meta(&walked.status), xattrs };
         match old.filter(|old| is_same_but_for_place(&entry, &old.entry)) {
             Some(old) if !self.parent.as_ref().is_some_and(|parent| parent.must_reread(&old.entry)) => {
@@ -235,7 +260,24 @@ impl Merge<'_> {
                 entry.kind.set_place(place);
             }
         }
-        Ok(Some(self.cached(entry, &walked.status)))
+        let mut cached = self.cached(entry, &walked.status);
+        // The next run looks again, or tells again.
+        cached.racy |= !is_complete;
+        Ok(Some(cached))
+    }
+
+    /// The attributes of an entry that is no file; `None` if they cannot be had, which has been told then.
+    fn special_xattrs(&mut self, walked: &Walked) -> std::result::Result<Option<Vec<Xattr>>, Errno> {
+        let reason = match self.store.opener.xattrs(walked) {
+            Ok(xattrs) => return Ok(Some(xattrs)),
+            Err(Errno::TOOBIG) => LEFT_OUT.to_owned(),
+            Err(errno) => match self.store.opener.gone(walked) {
+                Some(gone) => return Err(gone),
+                None => format!("its attributes cannot be read: {}", std::io::Error::from(errno)),
+            },
+        };
+        self.store.source_error(&walked.path, &reason);
+        Ok(None)
     }
 
     /// The kind of an entry that is no file, with a place that means nothing yet.
@@ -260,6 +302,13 @@ impl Merge<'_> {
 fn replaced(opened: &OwnedFd) -> Option<Errno> {
     let is_other = status_of(opened).is_ok_and(|status| status.kind != FileType::RegularFile);
     is_other.then_some(Errno::LOOP)
+}
+
+fn digest_of(entry: &Entry) -> Option<Digest> {
+    match &entry.kind {
+        Kind::File(content) => Some(content.digest),
+        _ => None,
+    }
 }
 
 fn is_as_it_was(before: &Status, after: &Status) -> bool {

@@ -82,7 +82,10 @@ impl Merge<'_> {
         }
         let whole = [(0, opened.status.size)];
         let map = segments.as_deref().unwrap_or(&whole);
-        let hasher = self.file_hasher(opened, segments.is_some());
+        let hasher = match self.file_hasher(opened, segments.is_some()) {
+            Ok(hasher) => hasher,
+            Err(error) => return Ok(Err(error)),
+        };
         match self.read_chunks(opened, map, hasher)? {
             Ok(Some((digest, chunks))) => Ok(self.large_entry(opened, segments, digest, chunks).map(Some)),
             Ok(None) => Ok(Ok(None)),
@@ -90,12 +93,12 @@ impl Merge<'_> {
         }
     }
 
-    fn file_hasher(&self, opened: &OpenFile<'_>, has_holes: bool) -> FileHasher {
+    fn file_hasher(&mut self, opened: &OpenFile<'_>, has_holes: bool) -> Result<FileHasher> {
         if has_holes || opened.status.size < blocks::MIN_SIZE {
-            return FileHasher::Plain(Box::default());
+            return Ok(FileHasher::Plain(Box::default()));
         }
-        let writer = BlocksWriter::create(&self.store.blocks_folder(), opened.path);
-        FileHasher::Blocks(TreeHasher::default(), writer)
+        let writer = self.store.blocks_writer(opened.path)?;
+        Ok(FileHasher::Blocks(TreeHasher::default(), writer))
     }
 
     /// Stores the data as chunks; `None` if the file is shorter than it was.
@@ -199,7 +202,7 @@ impl Merge<'_> {
     pub(super) fn put_head(&mut self, opened: &OpenFile<'_>, map: Option<&[(u64, u64)]>) -> Result<u32> {
         let size = opened.status.size;
         let body = map.map_or(Body::File(size), |map| Body::Sparse(size, map));
-        let header = self.store.encode_header(opened.path, &meta(&opened.status), &opened.xattrs, body);
+        let header = self.store.encode_header(opened.path, &meta(&opened.status), opened.xattrs(), body);
         self.store.put_numbered(BlobKind::Head, header)
     }
 }

@@ -4,6 +4,7 @@ mod blocks;
 mod bundle;
 mod emptied;
 mod file;
+mod inodes;
 mod large;
 mod layers;
 mod merge;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Job;
 use crate::blob::BlobReader;
-use crate::cache::{BlockRow, Cache, CacheWriter, CachedEntry, LayerInfo};
+use crate::cache::{BlockRow, Cache, CacheWriter, CachedEntry, LayerInfo, RunFolder};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Stamp};
 use crate::format::snapshot::Snapshot;
@@ -91,7 +91,7 @@ fn rebuild(job: &Job<'_>, snapshot: &Snapshot) -> Result<bool> {
     let repository = job.repository;
     let Ok(layers) = layer_infos(repository, snapshot) else { return Ok(false) };
     let Ok(mut manifest) = Manifest::open(repository, snapshot, None) else { return Ok(false) };
-    let mut writer = CacheWriter::create(job.cache.join("entries.new"))?;
+    let mut writer = CacheWriter::create(&RunFolder::create(&job.cache)?)?;
     let start = Stamp { seconds: snapshot.time.timestamp(), nanos: snapshot.time.timestamp_subsec_nanos() };
     for item in &mut manifest {
         let mut entry = item.entry;

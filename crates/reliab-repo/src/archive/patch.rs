@@ -8,13 +8,22 @@ use super::merge::Merge;
 use super::source::read_full;
 use crate::cache::CachedEntry;
 use crate::error::Result;
-use crate::format::PATCH_BLOCK;
 use crate::format::entry::{Content, Data, Extent, Kind, Large, Pieces};
 use crate::format::table::BlobKind;
+use crate::format::{PATCH_BLOCK, PATCH_MAX};
 use crate::id::Digest;
 
 /// Bytes read at a time; a multiple of the block.
 const WINDOW: usize = 1 << 20;
+
+/// Extents of one file beyond one for each chunk that its size makes: with more it is cut by content again.
+///
+/// An extent costs some 130 bytes at worst, when its page is made (in the entry, in its text, compressed), so these are 35 MB
+/// of the 120 MiB that a run keeps to. Their text is 6 MB of the 256 MiB that a page may have (`BlobKind::limit`).
+const EXTENTS_MAX: usize = 1 << 18;
+
+/// Blocks of one file that are found to differ before it is cut by content: 4 GiB of data, in 24 MiB of memory.
+const CHANGED_MAX: u64 = 1 << 20;
 
 /// What the comparison of a file with its last version found.
 struct Comparison {
@@ -32,18 +41,24 @@ impl Merge<'_> {
         opened: &OpenFile<'_>,
         old: &CachedEntry,
     ) -> std::result::Result<Result<Option<CachedEntry>>, Errno> {
-        let Some(content) = self.patchable(opened, old) else { return Ok(Ok(None)) };
+        let Some((digest, size)) = self.patchable(opened, old) else { return Ok(Ok(None)) };
         let folder = self.store.blocks_folder();
-        let Some(mut blocks) = BlocksReader::open(&folder, opened.path, content.digest, content.size) else {
+        let Some(mut blocks) = BlocksReader::open(&folder, opened.path, digest, size) else {
             return Ok(Ok(None));
         };
-        let Some(comparison) = self.compare(opened, &mut blocks)? else { return Ok(Ok(None)) };
+        let writer = match self.store.blocks_writer(opened.path) {
+            Ok(writer) => writer,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(comparison) = self.compare(opened, &mut blocks, writer)? else { return Ok(Ok(None)) };
         let base = match self.base_extents(old) {
             Ok(base) => base,
             Err(error) => return Ok(Err(error)),
         };
         let patched = patched_bytes(&base, self) + (comparison.changed.len() * PATCH_BLOCK) as u64;
-        if patched * 4 > opened.status.size {
+        let chunk = self.store.repository.config().chunker.average;
+        let size = opened.status.size;
+        if patched * 4 > size || extents_with(&base, &comparison.changed, size) > extents_max(size, chunk) {
             return Ok(Ok(None));
         }
         let extents = match self.store_changed(opened, &comparison.changed, &base)? {
@@ -54,13 +69,13 @@ impl Merge<'_> {
         Ok(self.patched_entry(opened, comparison.digest, extents).map(Some))
     }
 
-    /// The old content, if the new one may be expressed by it.
-    fn patchable(&self, opened: &OpenFile<'_>, old: &CachedEntry) -> Option<Content> {
+    /// Digest and size of the old content, if the new one may be expressed by it.
+    fn patchable(&self, opened: &OpenFile<'_>, old: &CachedEntry) -> Option<(Digest, u64)> {
         let Kind::File(content) = &old.entry.kind else { return None };
         let Data::Large(large) = &content.data else { return None };
         let reread = self.parent.as_ref().is_none_or(|parent| parent.must_reread(&old.entry));
         let fits = opened.status.size >= blocks::MIN_SIZE && large.map.is_none() && !reread;
-        fits.then(|| content.clone())
+        fits.then_some((content.digest, content.size))
     }
 
     /// Reads the file once, for its digest, its new block hashes, and what differs. `None` if it is shorter than it was, or
@@ -69,12 +84,12 @@ impl Merge<'_> {
         &mut self,
         opened: &OpenFile<'_>,
         blocks: &mut BlocksReader,
+        mut writer: BlocksWriter,
     ) -> std::result::Result<Option<Comparison>, Errno> {
         let size = opened.status.size;
-        let most = size / PATCH_BLOCK as u64 / 4;
+        let most = CHANGED_MAX.min(size / PATCH_BLOCK as u64 / 4);
         let mut tree = TreeHasher::default();
         let mut changed = Vec::new();
-        let mut writer = BlocksWriter::create(&self.store.blocks_folder(), opened.path);
         let mut buffer = vec![0; WINDOW];
         let mut at = 0;
         while at < size {
@@ -174,6 +189,28 @@ fn patched_bytes(base: &[Extent], merge: &Merge<'_>) -> u64 {
     base.iter().filter(is_patch).map(|extent| u64::from(extent.len)).sum()
 }
 
+/// The most extents that a file may come to; `chunk` is the average length of a chunk, bytes.
+fn extents_max(size: u64, chunk: u32) -> usize {
+    let chunks = usize::try_from(size / u64::from(chunk).max(1)).unwrap_or(usize::MAX);
+    chunks.saturating_add(EXTENTS_MAX)
+}
+
+/// How many extents there are when the changed blocks are laid over the old ones.
+fn extents_with(base: &[Extent], changed: &[(u64, BlockHash)], size: u64) -> usize {
+    let mut new = Overlay::new(base);
+    // Patches are filled one after another, so neighbours become one extent.
+    let offsets =
+        (0..PATCH_MAX).step_by(PATCH_BLOCK).map(|offset| u32::try_from(offset).unwrap_or(0)).cycle();
+    for (&(number, _), offset) in changed.iter().zip(offsets) {
+        let at = number * PATCH_BLOCK as u64;
+        let len = usize::try_from(size - at).unwrap_or(usize::MAX).min(PATCH_BLOCK);
+        new.keep_until(at);
+        new.replace(u32::MAX, offset, len);
+    }
+    new.keep_until(size);
+    new.extents.len()
+}
+
 /// The hash of one block, as `TreeHasher` gives it.
 fn single_hash(number: u64, block: &[u8]) -> BlockHash {
     use blake3::hazmat::HasherExt;
@@ -262,6 +299,36 @@ mod tests {
         ];
         assert!(overlay.is_whole(20_000));
         assert_eq!(overlay.extents, expected);
+    }
+
+    #[test]
+    fn extents_are_counted_before_anything_is_stored() {
+        let base = [Extent { blob: 0, offset: 0, len: 40_960 }];
+        let check = |blocks: &[u64], expected: usize| {
+            let changed: Vec<_> = blocks.iter().map(|&number| (number, [0; 16])).collect();
+            assert_eq!(extents_with(&base, &changed, 40_960), expected, "{blocks:?}");
+        };
+        check(&[], 1);
+        check(&[0], 2);
+        check(&[4, 5], 3);
+        check(&[2, 4, 9], 6);
+    }
+
+    #[test]
+    fn many_scattered_changes_are_too_many_extents() {
+        const CHUNK: u32 = 2 << 20;
+        // 4 GiB, of which each sixteenth block changed, and each fourth.
+        let (size, blocks) = (4 << 30, 1 << 20);
+        let base: Vec<_> = (0..2048).map(|blob| Extent { blob, offset: 0, len: CHUNK }).collect();
+        let changed =
+            |step| -> Vec<_> { (0..blocks).step_by(step).map(|number| (number, [0; 16])).collect() };
+        let count = |step| extents_with(&base, &changed(step), size);
+        assert_eq!(count(16), 2 * (1 << 16));
+        assert!(count(16) <= extents_max(size, CHUNK));
+        assert_eq!(count(4), 2 * (1 << 18));
+        assert!(count(4) > extents_max(size, CHUNK), "a quarter of the file, and far too many");
+        // What a large file has of its chunks alone is no reason.
+        assert!(4 << 20 < extents_max(8 << 40, CHUNK));
     }
 
     #[test]

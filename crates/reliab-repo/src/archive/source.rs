@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::format::entry::Xattr;
-use crate::walk::{Root, Status, Walked, open_beneath};
+use crate::walk::{Root, Status, Walked, open_beneath, raw_stat};
 
 /// Opens entries; keeps the folder of the last one open.
 #[derive(Default)]
@@ -80,6 +80,26 @@ impl Opener {
         Ok(rustix::fs::readlinkat(folder, name.as_c_str(), Vec::new())?.into_bytes())
     }
 
+    /// The type of the file system that an entry lies on (`f_type`, statfs(2)).
+    pub(super) fn file_system(&mut self, walked: &Walked) -> Result<u32, Errno> {
+        let file = self.open_with(walked, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+        if status_of(&file)?.device != walked.status.device {
+            return Err(Errno::XDEV);
+        }
+        // All types that there are fit 32 bits; the field differs between architectures, and so may what stands above them.
+        let kind = i128::from(rustix::fs::fstatfs(&file)?.f_type) & i128::from(u32::MAX);
+        u32::try_from(kind).map_err(|_| Errno::OVERFLOW)
+    }
+
+    /// The error that looking at an entry again gives, if it does.
+    pub(super) fn gone(&mut self, walked: &Walked) -> Option<Errno> {
+        let (folder, name) = match self.locate(walked) {
+            Ok(located) => located,
+            Err(errno) => return Some(errno),
+        };
+        raw_stat(folder, name.as_bytes()).err()
+    }
+
     /// Extended attributes of an entry that is not opened for reading.
     pub(super) fn xattrs(&mut self, walked: &Walked) -> Result<Vec<Xattr>, Errno> {
         let (folder, name) = self.locate(walked)?;
@@ -145,6 +165,10 @@ pub(crate) fn xattrs_of(file: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
 /// The kernel's limits: `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` (xattr(7)).
 const XATTR_MAX: usize = 65_536;
 
+/// Bytes of attributes of one entry that are stored; its record must fit a bundle.
+const XATTRS_MAX: usize = 4 << 20;
+
+/// `TOOBIG` if they are more than can be stored, or more names than the kernel lists.
 fn read_xattrs(
     list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
     get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
@@ -162,12 +186,16 @@ fn read_xattrs(
         Err(other) => return Err(other),
     };
     let mut xattrs = Vec::new();
+    let mut value = vec![0; XATTR_MAX];
+    let mut total = 0;
     for name in names.split(|&b| b == 0).filter(|name| is_kept(name)) {
-        let mut value = vec![0; XATTR_MAX];
         match get(name, &mut value) {
             Ok(len) => {
-                value.truncate(len);
-                xattrs.push((name.to_vec(), value));
+                total += name.len() + len;
+                if total > XATTRS_MAX {
+                    return Err(Errno::TOOBIG);
+                }
+                xattrs.push((name.to_vec(), value[..len].to_vec()));
             }
             // It went between the two calls; ctime has moved, so the next run looks again.
             Err(Errno::NODATA) => {}
@@ -235,4 +263,42 @@ pub(super) fn read_full(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Resul
         }
     }
     Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attributes of these lengths, and how many of them were asked for.
+    fn read(lens: &[usize]) -> (Result<Vec<Xattr>, Errno>, usize) {
+        let names: Vec<u8> =
+            (0..lens.len()).flat_map(|number| format!("user.{number:04}\0").into_bytes()).collect();
+        let asked = std::cell::Cell::new(0);
+        let list = |buffer: &mut [u8]| {
+            let to = buffer.get_mut(..names.len()).ok_or(Errno::RANGE)?;
+            to.copy_from_slice(&names);
+            Ok(names.len())
+        };
+        let get = |_: &[u8], buffer: &mut [u8]| {
+            let len = lens[asked.get()];
+            asked.set(asked.get() + 1);
+            buffer[..len].fill(7);
+            Ok(len)
+        };
+        (read_xattrs(list, get), asked.get())
+    }
+
+    #[test]
+    fn attributes_are_read_to_what_a_record_takes_and_no_further() {
+        let lens: Vec<usize> = (0..60).map(|number| number * 1000).collect();
+        let xattrs = read(&lens).0.unwrap();
+        assert!(xattrs.iter().map(|(_, value)| value.len()).eq(lens));
+        assert!(
+            xattrs.iter().all(|(_, value)| value.iter().all(|&byte| byte == 7) && value.capacity() < 60_000)
+        );
+        // 9 MiB.
+        let (refused, asked) = read(&[65_536; 144]);
+        assert_eq!((refused, asked), (Err(Errno::TOOBIG), 64));
+        assert_eq!(read(&[]).0, Ok(Vec::new()));
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::blocks::{self, BlockChanges};
+use super::blocks::{self, BlockChanges, BlocksWriter};
 use super::bundle::OpenBlob;
+use super::inodes::Inodes;
 use super::source::Opener;
 use super::{BackupOptions, SourceErrors};
-use crate::cache::{CacheWriter, CachedEntry};
+use crate::cache::{CacheWriter, CachedEntry, RunFolder};
 use crate::chunker::Chunker;
 use crate::error::{Error, Result, without_number};
 use crate::event::Events;
@@ -20,6 +22,7 @@ use crate::id::BlobId;
 use crate::names::NameCache;
 use crate::pack::{Added, PackSink};
 use crate::repository::Repository;
+use crate::walk::Walked;
 
 /// Everything a run writes to.
 pub(super) struct Store<'a> {
@@ -29,6 +32,7 @@ pub(super) struct Store<'a> {
     pub(super) errors: SourceErrors,
     pub(super) names: NameCache,
     pub(super) opener: Opener,
+    inodes: Inodes,
     pub(super) chunker: Chunker,
     /// Reused for reading small files, and for large ones piece by piece.
     pub(super) scratch: Vec<u8>,
@@ -36,6 +40,8 @@ pub(super) struct Store<'a> {
     pub(super) block_changes: BlockChanges,
     folder: PathBuf,
     cache: Option<CacheWriter>,
+    /// Where the new cache is written.
+    run: Option<Arc<RunFolder>>,
     sink: PackSink,
     new_blobs: HashSet<(BlobKind, BlobId)>,
     records: OpenBlob,
@@ -66,11 +72,13 @@ impl<'a> Store<'a> {
             errors: SourceErrors::default(),
             names: NameCache::default(),
             opener: Opener::default(),
+            inodes: Inodes::default(),
             chunker: Chunker::new(repository.config().chunker),
             scratch: Vec::new(),
             block_changes: BlockChanges::default(),
             folder: folder.to_owned(),
             cache: None,
+            run: None,
             sink,
             new_blobs: HashSet::new(),
             records: OpenBlob::default(),
@@ -84,7 +92,12 @@ impl<'a> Store<'a> {
     pub(super) fn cache(&mut self) -> Result<&mut CacheWriter> {
         match &mut self.cache {
             Some(cache) => Ok(cache),
-            none => Ok(none.insert(CacheWriter::create(self.folder.join("entries.new"))?)),
+            none => {
+                let run = RunFolder::create(&self.folder)?;
+                let cache = CacheWriter::create(&run)?;
+                self.run = Some(run);
+                Ok(none.insert(cache))
+            }
         }
     }
 
@@ -99,6 +112,13 @@ impl<'a> Store<'a> {
     /// Folder of the block hashes of large files.
     pub(super) fn blocks_folder(&self) -> PathBuf {
         self.folder.join("blocks")
+    }
+
+    /// Block hashes of a file, to be written while it is read.
+    pub(super) fn blocks_writer(&mut self, path: &[u8]) -> Result<BlocksWriter> {
+        self.cache()?;
+        let Some(run) = &self.run else { return Err(Error::Panicked) };
+        Ok(BlocksWriter::create(run, &self.blocks_folder(), path))
     }
 
     pub(super) fn forget_blocks(&mut self, entry: &Entry) {
@@ -134,8 +154,20 @@ impl<'a> Store<'a> {
 
     /// Notes something about a source that loses nothing.
     pub(super) fn note(&mut self, path: &[u8], message: &str) {
-        self.errors.push(path, message);
-        self.events.warning(Path::new(escape(path).as_ref()), message);
+        let told = escape(path);
+        // Of a folder both itself and what is in it may tell.
+        let is_told =
+            self.errors.kept.last().is_some_and(|last| (&last.path[..], &last.error[..]) == (&told, message));
+        if !is_told {
+            self.errors.push(path, message);
+        }
+        self.events.warning(Path::new(told.as_ref()), message);
+    }
+
+    /// True if the inode number of an entry is its own for good, not only while its file system is mounted.
+    pub(super) fn has_stable_inode(&mut self, walked: &Walked) -> bool {
+        let opener = &mut self.opener;
+        self.inodes.are_stable(walked.status.device, || opener.file_system(walked))
     }
 
     /// True if the repository has the blob or this run stores it. A blob of another kind is another blob.

@@ -57,6 +57,13 @@ pub struct BlockRow {
     pub changed: bool,
 }
 
+impl BlockRow {
+    /// The bytes of the block, if they are what was written.
+    pub(super) fn checked<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        (blake3::hash(bytes).as_bytes()[..16] == self.checksum).then_some(bytes)
+    }
+}
+
 /// The fixed-size end of the file.
 pub(super) struct Trailer {
     pub(super) content: Table,

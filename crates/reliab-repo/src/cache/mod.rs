@@ -14,6 +14,7 @@
 mod codec;
 mod directory;
 mod rows;
+mod run;
 mod writer;
 
 use std::fs::File;
@@ -25,6 +26,7 @@ use codec::Reader;
 pub use directory::{BlockRow, Directory, LayerInfo};
 use directory::{Trailer, decode_directory};
 use rows::{Table, content_key, inode_key};
+pub use run::RunFolder;
 pub use writer::{BlobTable, CacheWriter};
 
 use crate::error::{Error, Result};
@@ -77,10 +79,7 @@ impl Cache {
         let damaged = || Error::damaged("the local cache", "a block does not match its checksum");
         let mut bytes = vec![0; block.len as usize];
         self.file.read_exact_at(&mut bytes, block.at).map_err(|_| damaged())?;
-        if blake3::hash(&bytes).as_bytes()[..16] != block.checksum {
-            return Err(damaged());
-        }
-        decode_block(&bytes).ok_or_else(damaged)
+        block.checked(&bytes).and_then(decode_block).ok_or_else(damaged)
     }
 
     /// An entry with this content.
@@ -101,11 +100,8 @@ impl Cache {
         let block = &self.directory.blocks[number];
         let mut bytes = vec![0; block.len as usize];
         self.file.read_exact_at(&mut bytes, block.at).ok()?;
-        if blake3::hash(&bytes).as_bytes()[..16] != block.checksum {
-            return None;
-        }
         let start = usize::try_from(position - block.at).ok()?;
-        Reader::new(bytes.get(start..)?).entry()
+        Reader::new(block.checked(&bytes)?.get(start..)?).entry()
     }
 }
 

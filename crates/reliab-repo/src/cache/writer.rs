@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::codec::{CachedEntry, Reader, encode};
 use super::directory::{BlockRow, Directory, LayerInfo, Trailer, encode_directory};
 use super::rows::{Row, Rows, Table, content_key, inode_key};
+use super::run::RunFolder;
 use super::{decode_block, has_content};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
@@ -72,6 +74,8 @@ impl BlobTable {
 /// A cache file being written.
 pub struct CacheWriter {
     path: PathBuf,
+    /// Holds the file.
+    _run: Arc<RunFolder>,
     file: File,
     buffer: Vec<u8>,
     /// Bytes written to the file; `buffer` comes behind them.
@@ -91,15 +95,14 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Creates the file, replacing one that a run left unfinished.
-    pub fn create(path: PathBuf) -> Result<Self> {
-        let open = || {
-            let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)
-        };
+    /// Creates the file in the run's folder.
+    pub fn create(run: &Arc<RunFolder>) -> Result<Self> {
+        let path = run.path().join("entries.new");
+        let open = || File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = open().map_err(Error::local("create", &path))?;
         Ok(Self {
             path,
+            _run: Arc::clone(run),
             file,
             buffer: Vec::new(),
             written: 0,
@@ -241,8 +244,11 @@ impl CacheWriter {
         let block = &self.blocks[number];
         let mut bytes = vec![0; block.len as usize];
         self.file.read_exact_at(&mut bytes, block.at).map_err(Error::local("read", &self.path))?;
-        decode_block(&bytes)
-            .ok_or_else(|| Error::damaged("the local cache", "what was just written reads back otherwise"))
+        // What is read goes into pages.
+        let read = block.checked(&bytes).and_then(decode_block);
+        read.ok_or_else(|| {
+            Error::local("read", &self.path)(io::Error::other("it is not what was written there just now"))
+        })
     }
 
     /// Writes tables and directory and gives the file its name.

@@ -223,9 +223,10 @@ fn a_cache_that_cannot_be_written_does_not_fail_the_backup() {
     let lab = Lab::new();
     fs::write(lab.path("source/file"), "one").unwrap();
     lab.back_up();
-    // A folder in the place of the file to be written, as it cannot be removed by anything but a hand.
+    // A folder in the place of the file, as it cannot be replaced by anything but a hand.
     let entries = walk_to(&lab.path("cache"), "entries");
-    fs::create_dir(entries.with_extension("new")).unwrap();
+    fs::remove_file(&entries).unwrap();
+    fs::create_dir_all(entries.join("in the way")).unwrap();
     fs::write(lab.path("source/file"), "the second").unwrap();
     let id = lab.back_up().stored.id;
     let now = scan(&lab.path("source")).unwrap();
@@ -369,13 +370,26 @@ fn block_hashes_survive_a_run_that_is_refused() {
     assert!(added < 100_000, "{added} bytes were added: the blocks were not known");
 }
 
-/// Keeps what it is warned of.
+/// Keeps what it is warned of, and empties the cache that is being written after some entries.
 #[derive(Default)]
-struct Warned(std::sync::Mutex<Vec<String>>);
+struct Warned {
+    warnings: std::sync::Mutex<Vec<String>>,
+    entries: std::sync::atomic::AtomicUsize,
+    breaks: Option<PathBuf>,
+}
 
 impl reliab_repo::event::Events for Warned {
     fn warning(&self, path: &Path, message: &str) {
-        self.0.lock().unwrap().push(format!("{}: {message}", path.display()));
+        self.warnings.lock().unwrap().push(format!("{}: {message}", path.display()));
+    }
+
+    fn advance(&self, _: u64, _: u64) {
+        let count = self.entries.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if let Some(cache) = self.breaks.as_ref().filter(|_| count == 5000) {
+            let file = fs::File::options().write(true).open(walk_to(cache, "entries.new")).unwrap();
+            assert!(file.metadata().unwrap().len() > 0, "some of it is written");
+            file.set_len(0).unwrap();
+        }
     }
 }
 
@@ -389,17 +403,14 @@ fn a_cache_that_fails_in_the_middle_costs_a_second_reading_and_shows_nowhere_els
         fs::write(lab.path("source").join(format!("{number:06}")), generator.bytes(900)).unwrap();
     }
     drop(std::os::unix::net::UnixListener::bind(lab.path("source/!socket")).unwrap());
-    // Opens like a file, takes what is buffered, and is full at the first write.
-    let entries = walk_to(&lab.path("cache"), "entries");
-    std::os::unix::fs::symlink("/dev/full", entries.with_extension("new")).unwrap();
-    let run = |repo: &str, cache: &str| {
-        let warned = Warned::default();
+    let run = |repo: &str, cache: &str, breaks: bool| {
+        let warned = Warned { breaks: breaks.then(|| lab.path(cache)), ..Warned::default() };
         let options = options(&lab.path("source"), &lab.path(cache));
         let report = backup(local(&lab.path(repo)), &options, &warned).unwrap();
-        (report.stored, warned.0.into_inner().unwrap())
+        (report.stored, warned.warnings.into_inner().unwrap())
     };
-    let (stored, warned) = run("repo", "cache");
-    let (control, control_warned) = run("control", "control-cache");
+    let (stored, warned) = run("repo", "cache", true);
+    let (control, control_warned) = run("control", "control-cache", false);
     assert_eq!(warned.len(), 2, "{warned:?}");
     assert!(warned.iter().any(|told| told.contains("a temporary cache is used instead")), "{warned:?}");
     assert!(warned.contains(&control_warned[0]), "of the socket: {warned:?}");

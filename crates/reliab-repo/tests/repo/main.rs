@@ -21,3 +21,4 @@ mod sectors;
 mod sources;
 mod texts;
 mod twice;
+mod unusual;
