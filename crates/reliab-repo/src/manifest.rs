@@ -94,14 +94,12 @@ impl<'a> Manifest<'a> {
     fn next_line(&mut self) -> Option<(usize, Line)> {
         let newest = self.newest_of_first()?;
         let line = self.layers[newest].head.take()?;
-        self.layers[newest].advance(&mut self.gaps);
+        self.layers[newest].pass(&line, &mut self.gaps);
         for older in &mut self.layers[..newest] {
-            if older.head.as_ref().is_some_and(|head| head.path() == line.path()) {
-                older.advance(&mut self.gaps);
+            // The newest line of a path counts, but what another hides below that path stays hidden.
+            if let Some(passed) = older.head.take_if(|head| head.path() == line.path()) {
+                older.pass(&passed, &mut self.gaps);
             }
-        }
-        if let Line::GoneTree(path) = &line {
-            self.layers[newest].hides = Some(path.clone());
         }
         Some((newest, line))
     }
@@ -170,6 +168,14 @@ impl<'a> Layer<'a> {
             hides: None,
             hides_ranges: Vec::new(),
         })
+    }
+
+    /// Notes what the line that was the head hides, and goes on to the next one.
+    fn pass(&mut self, line: &Line, gaps: &mut Vec<Gap>) {
+        if let Line::GoneTree(path) = line {
+            self.hides = Some(path.clone());
+        }
+        self.advance(gaps);
     }
 
     /// Makes `head` the next line.

@@ -151,10 +151,17 @@ impl<'a> Merge<'a> {
     fn copy_block(&mut self, block: &BlockRow) -> Result<()> {
         let Some(parent) = &self.parent else { return Ok(()) };
         for old in parent.cache.read_block(block)? {
-            let entry = self.renumber(old)?;
-            self.store.push(&entry)?;
+            self.keep(old)?;
         }
         Ok(())
+    }
+
+    /// Takes over an entry as it is.
+    fn keep(&mut self, old: CachedEntry) -> Result<()> {
+        let mut entry = self.renumber(old)?;
+        entry.changed = self.is_hidden(&entry.entry.path);
+        self.outcome.changed += u64::from(entry.changed);
+        self.store.push(&entry)
     }
 
     /// Begins the new cache with the blocks that were kept so far.
@@ -172,6 +179,12 @@ impl<'a> Merge<'a> {
             self.store.stats = stats;
         }
         Ok(())
+    }
+
+    /// True below a folder that was gone when its turn came: what that line of the overlay hides must stand in the
+    /// overlay itself.
+    fn is_hidden(&self, path: &[u8]) -> bool {
+        matches!(self.outcome.gone.last(), Some(Line::GoneTree(tree)) if order::is_within(path, tree))
     }
 
     /// Gives the parent's blobs the run's numbers.
@@ -235,8 +248,7 @@ impl<'a> Merge<'a> {
                 self.store.stats.unmodified_files += 1;
             }
             self.store.events.advance(kept.entry.size(), 1);
-            let entry = self.renumber(kept.clone())?;
-            return self.store.push(&entry);
+            return self.keep(kept.clone());
         }
         if walked.status.kind == FileType::Socket {
             self.store.events.warning(
@@ -261,7 +273,7 @@ impl<'a> Merge<'a> {
         // Stored elsewhere, as its bundle is emptied, a file is as it was.
         let differs = old.as_ref().is_none_or(|old| !old.entry.says_the_same(&new.entry));
         self.store.events.entry(old.as_ref().map(|old| &old.entry), Some(&new.entry));
-        new.changed = old.is_none_or(|old| old.entry != new.entry);
+        new.changed = self.is_hidden(&new.entry.path) || old.is_none_or(|old| old.entry != new.entry);
         let stats = &mut self.store.stats;
         match (is_file, is_new, differs) {
             (true, true, _) => stats.new_files += 1,

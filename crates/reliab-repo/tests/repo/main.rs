@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod fidelity;
 mod forged;
+mod hidden;
 mod hostile;
 mod last_window;
 mod linked;

@@ -1,0 +1,93 @@
+//! What overlays hide: a folder that is gone, and nothing of one that was gone for a moment only.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use reliab_repo::archive::{BackupOptions, BackupReport, backup};
+use reliab_repo::event::{Events, Silent};
+use reliab_repo::format::entry::Entry;
+use reliab_testkit::engine::{local, options, read_back};
+use reliab_testkit::scan::{differences, scan};
+use reliab_testkit::tree::Scratch;
+
+/// Renames a folder when a file that comes before it is looked at: the walk is past it by then.
+struct Renames {
+    at: Vec<u8>,
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Events for Renames {
+    fn entry(&self, _: Option<&Entry>, new: Option<&Entry>) {
+        if new.is_some_and(|new| new.path.ends_with(&self.at)) {
+            fs::rename(&self.from, &self.to).unwrap();
+        }
+    }
+}
+
+fn run(scratch: &Path, events: &dyn Events) -> BackupReport {
+    let options = options(&scratch.join("source"), &scratch.join("cache"));
+    let options = BackupOptions { time: chrono::Utc::now(), ..options };
+    backup(local(&scratch.join("repo")), &options, events).unwrap()
+}
+
+/// A source of a file, a folder, and more than an overlay replaces at once: a fresh base would hide all faults.
+fn source_of(scratch: &Path) -> PathBuf {
+    let source = scratch.join("source");
+    fs::create_dir_all(source.join("folder/inner")).unwrap();
+    for name in ["a file", "folder/one", "folder/inner/two"] {
+        fs::write(source.join(name), name).unwrap();
+    }
+    for number in 0..2000 {
+        fs::write(source.join(format!("other {number}")), "other").unwrap();
+    }
+    source
+}
+
+/// The snapshot is what the source is.
+fn is_like_source(scratch: &Path, report: &BackupReport) {
+    assert!(report.stored.snapshot.layers.len() > 1, "a fresh base shows nothing");
+    let source = scratch.join("source");
+    let found = read_back(&local(&scratch.join("repo")), report.stored.id, &source).unwrap();
+    assert_eq!(differences(&scan(&source).unwrap(), &found), Vec::<String>::new());
+}
+
+#[test]
+fn a_folder_that_was_deleted_and_made_again_brings_nothing_back() {
+    let scratch = Scratch::new().unwrap();
+    let scratch = scratch.path();
+    let folder = source_of(scratch).join("folder");
+    run(scratch, &Silent);
+    for name in ["first", "second"] {
+        fs::remove_dir_all(&folder).unwrap();
+        is_like_source(scratch, &run(scratch, &Silent));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(name), name).unwrap();
+        is_like_source(scratch, &run(scratch, &Silent));
+    }
+    // A file, and a folder again.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "a file").unwrap();
+    is_like_source(scratch, &run(scratch, &Silent));
+    fs::remove_file(&folder).unwrap();
+    is_like_source(scratch, &run(scratch, &Silent));
+    fs::create_dir_all(folder.join("inner")).unwrap();
+    is_like_source(scratch, &run(scratch, &Silent));
+}
+
+#[test]
+fn a_folder_that_was_gone_for_a_moment_does_not_hide_what_is_in_it() {
+    let scratch = Scratch::new().unwrap();
+    let scratch = scratch.path();
+    let source = source_of(scratch);
+    let folder = source.join("folder");
+    run(scratch, &Silent);
+    fs::write(source.join("a file"), "changed").unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let away = scratch.join("away");
+    let events = Renames { at: b"a file".to_vec(), from: folder.clone(), to: away.clone() };
+    run(scratch, &events);
+    fs::rename(&away, &folder).unwrap();
+    is_like_source(scratch, &run(scratch, &Silent));
+}
