@@ -1,36 +1,39 @@
 //! Sources that lost all their files: a mount that is not there looks like that, and must not pass for a deletion.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use super::SourceErrors;
 use super::parent::Parent;
+use super::{Job, SourceErrors, absolute};
 use crate::cache::{BlockRow, CacheWriter, CachedEntry};
 use crate::error::{Error, Result, without_number};
 use crate::format::entry::Kind;
 use crate::format::order;
 use crate::format::snapshot::SourceError;
+use crate::manifest::Manifest;
 use crate::walk::snapshot_path;
 
-/// Refuses the run if one of its sources holds no files now and held some in the parent.
+/// Refuses the run if one of its sources holds no files now and held some in the parent, or, where there is none, in the
+/// last snapshot of the host that has it among others.
 ///
 /// Where something in it could not be read, that is the reason given.
 pub(super) fn refuse(
-    sources: &[PathBuf],
+    job: &Job<'_>,
     parent: Option<&Parent>,
     now: Option<&CacheWriter>,
     errors: &SourceErrors,
 ) -> Result<()> {
     // Without a new cache nothing changed.
-    let (Some(parent), Some(now)) = (parent, now) else { return Ok(()) };
-    let old_blocks = &parent.cache.directory().blocks;
+    let Some(now) = now else { return Ok(()) };
     // Those inside another, too: each may be a mount of its own.
-    for source in sources {
+    for source in &job.options.sources {
         let root = snapshot_path(source);
         if files_in(&root, now.blocks(), |number| now.read_block(number), 1)? > 0 {
             continue;
         }
-        let read_old = |number: usize| parent.cache.read_block(&old_blocks[number]);
-        let had = files_in(&root, old_blocks, read_old, u64::MAX)?;
+        let had = match parent {
+            Some(parent) => files_in_parent(&root, parent)?,
+            None => files_elsewhere(job, source, &root)?,
+        };
         if had > 0 {
             let reason = match errors.first_in(&root) {
                 Some(SourceError { path, error }) => {
@@ -48,6 +51,23 @@ pub(super) fn refuse(
         }
     }
     Ok(())
+}
+
+fn files_in_parent(root: &[u8], parent: &Parent) -> Result<u64> {
+    let blocks = &parent.cache.directory().blocks;
+    files_in(root, blocks, |number| parent.cache.read_block(&blocks[number]), u64::MAX)
+}
+
+/// Counts the files of a source in the last snapshot of another set of sources. What cannot be read of it refuses nothing.
+fn files_elsewhere(job: &Job<'_>, source: &Path, root: &[u8]) -> Result<u64> {
+    let path = absolute(source)?;
+    let last = job.before.latest_of(|stored| {
+        stored.snapshot.host == job.options.host && stored.snapshot.paths.contains(&path)
+    });
+    let below = (root != b".").then_some(root);
+    let manifest = last.and_then(|last| Manifest::open(job.repository, &last.snapshot, below).ok());
+    let files = manifest.into_iter().flatten().filter(|found| matches!(found.entry.kind, Kind::File(_)));
+    Ok(files.count() as u64)
 }
 
 /// Counts the files at or below a path, up to `enough`; only blocks that begin or end outside it are decoded.

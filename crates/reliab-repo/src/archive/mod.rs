@@ -205,7 +205,7 @@ impl<'a> Job<'a> {
     fn publish(&self, merge: Merge<'_>, events: &dyn Events) -> Result<BackupReport> {
         let (mut store, parent, outcome) = merge.finish()?;
         if !self.options.allow_empty {
-            emptied::refuse(&self.options.sources, parent.as_ref(), store.finished_cache(), &store.errors)?;
+            emptied::refuse(self, parent.as_ref(), store.finished_cache(), &store.errors)?;
         }
         let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
         let block_changes = std::mem::take(&mut store.block_changes);

@@ -212,6 +212,11 @@ fn one_emptied_source_among_several_is_refused() {
     fs::remove_file(other.join("file")).unwrap();
     let refused = run(&both);
     assert!(matches!(&refused, Err(Error::Source { path, .. }) if *path == other), "{refused:?}");
+    // In other company it is the same source.
+    let alone = BackupOptions { sources: vec![other.clone()], ..both.clone() };
+    let refused = run(&alone);
+    assert!(matches!(&refused, Err(Error::Source { path, .. }) if *path == other), "{refused:?}");
+    run(&BackupOptions { host: "another".into(), ..alone }).unwrap();
     both.allow_empty = true;
     run(&both).unwrap();
     both.allow_empty = false;

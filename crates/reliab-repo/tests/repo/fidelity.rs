@@ -176,8 +176,9 @@ fn turn(path: &Path) {
     fs::write(path, "a file").unwrap();
 }
 
-fn is_of_a_turn(told: &str) -> bool {
-    ["vanished", "it was replaced", "changed"].iter().any(|known| told.starts_with(known))
+fn is_odd_of_a_turn(told: &SourceError) -> bool {
+    let known = ["vanished", "it was replaced", "changed"];
+    told.path.ends_with("turned") && !known.iter().any(|known| told.error.starts_with(known))
 }
 
 /// Length of the file that is written again and again.
@@ -230,8 +231,7 @@ fn a_file_that_changes_while_it_is_read_is_a_state_it_had_or_is_marked() {
             let notes = errors.iter().filter(|e| is_note(&e.error) || e.error.starts_with("vanished"));
             assert_eq!(report.unreadable, (errors.len() - notes.count()) as u64, "{errors:?}");
             assert_eq!(fs::read(restored.join("still")).unwrap(), b"still");
-            let is_odd = |e: &&SourceError| e.path.ends_with("turned") && !is_of_a_turn(&e.error);
-            assert_eq!(errors.iter().find(is_odd), None);
+            assert_eq!(errors.iter().find(|error| is_odd_of_a_turn(error)), None);
             if is_marked("rewritten") {
                 marked += 1;
             } else {

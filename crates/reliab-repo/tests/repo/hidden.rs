@@ -8,6 +8,7 @@ use reliab_repo::archive::{BackupOptions, BackupReport, backup};
 use reliab_repo::event::{Events, Silent};
 use reliab_repo::format::entry::Entry;
 use reliab_testkit::engine::{local, options, read_back};
+use reliab_testkit::generator::Generator;
 use reliab_testkit::scan::{differences, scan};
 use reliab_testkit::tree::Scratch;
 
@@ -90,4 +91,59 @@ fn a_folder_that_was_gone_for_a_moment_does_not_hide_what_is_in_it() {
     run(scratch, &events);
     fs::rename(&away, &folder).unwrap();
     is_like_source(scratch, &run(scratch, &Silent));
+}
+
+/// One change to a few folders and files of few names, so that each becomes what another was.
+fn change(source: &Path, noise: &mut Generator) {
+    const NAMES: [&str; 4] = ["folder", "folder/a", "folder/a/b", "other"];
+    let [path, to] = [0; 2].map(|_| source.join(NAMES[usize::try_from(noise.below(4)).unwrap()]));
+    let clear = |path: &Path| {
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.ok();
+    };
+    match noise.below(6) {
+        0 => clear(&path),
+        1 => {
+            clear(&path);
+            let file = path.parent().is_some_and(Path::is_dir).then(|| fs::write(&path, "a file"));
+            assert!(file.is_none_or(|written| written.is_ok()));
+        }
+        2 => {
+            if !to.exists() {
+                // A folder does not go into itself, nor where there is no folder.
+                fs::rename(&path, to).ok();
+            }
+        }
+        3 => {
+            fs::set_permissions(
+                &path,
+                fs::Permissions::from_mode(0o700 + u32::try_from(noise.below(8)).unwrap()),
+            )
+            .ok();
+        }
+        _ => {
+            if fs::create_dir_all(&path).is_ok() {
+                fs::write(path.join(format!("file {}", noise.below(4))), noise.below(100).to_string()).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn folders_and_files_that_come_and_go_are_in_each_snapshot_as_they_were() {
+    let scratch = Scratch::new().unwrap();
+    let scratch = scratch.path();
+    let source = source_of(scratch);
+    let mut noise = Generator::new(7);
+    let mut layers = 0;
+    run(scratch, &Silent);
+    for round in 0..60 {
+        for _ in 0..=noise.below(4) {
+            change(&source, &mut noise);
+        }
+        let report = run(scratch, &Silent);
+        layers = layers.max(report.stored.snapshot.layers.len());
+        let found = read_back(&local(&scratch.join("repo")), report.stored.id, &source).unwrap();
+        assert_eq!(differences(&scan(&source).unwrap(), &found), Vec::<String>::new(), "round {round}");
+    }
+    assert!(layers > 5, "{layers} layers hide too little");
 }
