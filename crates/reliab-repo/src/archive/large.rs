@@ -21,6 +21,21 @@ pub(super) type Segments = Option<Vec<(u64, u64)>>;
 /// Either error ends the reading of this file: the source's, or the repository's.
 type Reading<T> = std::result::Result<Result<T>, Errno>;
 
+/// Bytes that a chunk takes in a page at most: its id in the header, and its number.
+const CHUNK_TEXT: usize = 80;
+
+/// Bytes that a data segment takes in a page at most: two numbers.
+const SEGMENT_TEXT: usize = 40;
+
+/// Bytes of a page for all else: entries that stand before, and the attributes of this one.
+const OTHER_TEXT: usize = 16 << 20;
+
+/// The most chunks that a file may have so that its entry fits a page: some three million, 6 TiB.
+fn chunks_max(segments: usize) -> usize {
+    let room = BlobKind::Page.limit() as usize - OTHER_TEXT;
+    room.saturating_sub(segments * SEGMENT_TEXT) / CHUNK_TEXT
+}
+
 /// Zeros to hash in place of holes.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -118,7 +133,7 @@ impl Merge<'_> {
         Ok(outcome?.map(|chunks| chunks.map(|chunks| (hasher.finish(size, changes), chunks))))
     }
 
-    /// Slides a window of two largest chunks over the data.
+    /// Slides a window of two largest chunks over the data. `FBIG` if there are more of them than a page can tell.
     fn read_window(
         &mut self,
         opened: &OpenFile<'_>,
@@ -127,6 +142,7 @@ impl Merge<'_> {
         window: &mut [u8],
     ) -> Reading<Option<Vec<u32>>> {
         let zeros = padding(map.iter().map(|&(_, len)| len).sum());
+        let most = chunks_max(map.len());
         let mut chunks = Vec::new();
         let mut filled = 0;
         let mut end = 0;
@@ -146,6 +162,7 @@ impl Merge<'_> {
                 let last = (at == end && number + 1 == map.len()).then_some(zeros);
                 hasher.update(&window[filled..filled + want]);
                 match self.cut_chunks(window, filled + want, last, &mut chunks) {
+                    Ok(_) if chunks.len() > most => return Err(Errno::FBIG),
                     Ok(left) => filled = left,
                     Err(error) => return Ok(Err(error)),
                 }
@@ -204,5 +221,38 @@ impl Merge<'_> {
         let body = map.map_or(Body::File(size), |map| Body::Sparse(size, map));
         let header = self.store.encode_header(opened.path, &meta(&opened.status), opened.xattrs(), body);
         self.store.put_numbered(BlobKind::Head, header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::{Content, Entry, Kind, Meta};
+    use crate::format::page::{Line, Page, encode_page};
+    use crate::id::BlobId;
+
+    #[test]
+    fn the_chunks_that_are_allowed_fit_a_page() {
+        let page = |chunks: u32, segments: u64| {
+            let most = u32::try_from(chunks_max(0)).unwrap();
+            let pieces = Pieces::Chunks((most - chunks..most).collect());
+            // The longest numbers that the format has.
+            let map = (segments > 0).then(|| vec![(crate::format::FILE_MAX, crate::format::FILE_MAX); 1000]);
+            let data = Data::Large(Large { head: most, pieces, map });
+            let content = Content { size: 1, digest: Digest([0; 32]), data, was: None, restamp: false };
+            let entry = Entry {
+                path: b"f".to_vec(),
+                kind: Kind::File(content),
+                meta: Meta::default(),
+                xattrs: Vec::new(),
+            };
+            let blobs = vec![BlobId([255; 32]); chunks as usize];
+            encode_page(&Page { blobs, lines: vec![Line::Entry(entry)], ..Page::default() }).len()
+        };
+        let (none, chunks, segments) = (page(0, 0), page(1000, 0), page(0, 1000));
+        assert!(chunks - none <= 1000 * CHUNK_TEXT && segments - none <= 1000 * SEGMENT_TEXT);
+        let whole = chunks_max(1 << 20) * CHUNK_TEXT + (1 << 20) * SEGMENT_TEXT + OTHER_TEXT;
+        assert!(whole <= BlobKind::Page.limit() as usize);
+        assert!(chunks_max(1) > 3_000_000, "files of 6 TiB can be told");
     }
 }
