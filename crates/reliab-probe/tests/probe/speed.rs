@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::certificates::Certificates;
-use crate::support::{Bench, Child, daemon, free_port, need, wait_for};
+use crate::support::{Bench, Child, daemon, free_ports, need, wait_for};
 
 const TARGETS: usize = 10_000;
 /// The targets are on so many addresses, as one would run out of ports.
@@ -33,7 +33,7 @@ struct Cost {
 fn server(bench: &Bench) -> (Child, u16, u16) {
     let base = bench.path("").display().to_string();
     Certificates::make(&bench.path(""));
-    let (plain, secure) = (free_port(), free_port());
+    let [plain, secure] = free_ports();
     let mut listen = String::new();
     for address in 1..=ADDRESSES {
         write!(

@@ -163,7 +163,13 @@ pub fn answer(status: &str, headers: &str, body: &str) -> String {
 
 /// A port of loopback on which nobody listens at the moment.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free_ports::<1>()[0]
+}
+
+/// Several ports that nobody listens on, each another one: all are taken before the first is given up.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.each_ref().map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Waits until somebody listens.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use super::certificates::Certificates;
-use super::{Child, daemon, free_port, need, wait_for};
+use super::{Child, daemon, free_ports, need, wait_for};
 
 /// A running nginx.
 pub struct Nginx {
@@ -47,7 +47,8 @@ impl Nginx {
         let folder = tempfile::tempdir().unwrap();
         let certificates = Certificates::make(folder.path());
         let base = folder.path().display().to_string();
-        let ports: Vec<_> = SERVERS.iter().map(|(name, ..)| (*name, free_port())).collect();
+        let names = SERVERS.map(|(name, ..)| name);
+        let ports: Vec<_> = names.into_iter().zip(free_ports::<{ SERVERS.len() }>()).collect();
         let mut servers = String::new();
         for ((_, certificate, listen, more), (_, port)) in SERVERS.iter().zip(&ports) {
             let many: String = (0..300).map(|number| format!("add_header X-{number} 1; ")).collect();
