@@ -15,7 +15,7 @@ use crate::format::snapshot::SourceError;
 use crate::format::tar::Body;
 use crate::id::Digest;
 use crate::status::{is_racy, is_same_content, meta};
-use crate::walk::{Status, Walked};
+use crate::walk::{SOURCE_GONE, Status, Walked};
 
 /// Times a file that changes while it is read is read.
 const ATTEMPTS: usize = 2;
@@ -38,10 +38,19 @@ pub(super) struct OpenFile<'a> {
 }
 
 impl OpenFile<'_> {
-    /// The attributes that are stored.
-    pub(super) fn xattrs(&self) -> &[Xattr] {
-        self.all_xattrs.as_deref().unwrap_or_default()
+    /// What is stored of it besides its content.
+    pub(super) fn seen(&self) -> Seen<'_> {
+        let xattrs = self.all_xattrs.as_deref().unwrap_or_default();
+        Seen { path: self.path, status: &self.status, xattrs }
     }
+}
+
+/// What was seen of a regular file, its content aside.
+pub(super) struct Seen<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) status: &'a Status,
+    /// The attributes that are stored.
+    pub(super) xattrs: &'a [Xattr],
 }
 
 impl Merge<'_> {
@@ -52,6 +61,10 @@ impl Merge<'_> {
         }
         if let Some(known) = self.find_known(walked)? {
             return Ok(Some(self.point_at(&walked.path, &walked.status, known)));
+        }
+        if let Some(read) = &walked.read_ahead {
+            let seen = Seen { path: &walked.path, status: &walked.status, xattrs: &read.xattrs };
+            return self.store_small(&seen, &read.content).map(Some);
         }
         for attempt in 1..=ATTEMPTS {
             let opened = match self.open(walked, attempt) {
@@ -100,6 +113,9 @@ impl Merge<'_> {
 
     fn not_read(&mut self, walked: &Walked, errno: Errno) -> Option<CachedEntry> {
         match errno {
+            Errno::NOENT if walked.root.is_source(&walked.path) => {
+                self.store.source_error(&walked.path, &SOURCE_GONE);
+            }
             Errno::NOENT => self.store.note(&walked.path, "vanished while it was read"),
             Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
                 self.store.source_error(&walked.path, &REPLACED);
@@ -182,7 +198,7 @@ impl Merge<'_> {
         content.resize(size.max(content.len()), 0);
         let read = read_full(&opened.file, &mut content[..size], 0);
         let stored = match read {
-            Ok(len) if len == size => self.store_small(opened, &content[..size]).map(Some),
+            Ok(len) if len == size => self.store_small(&opened.seen(), &content[..size]).map(Some),
             Ok(_) => Ok(None),
             Err(errno) => {
                 self.store.scratch = content;
@@ -193,41 +209,36 @@ impl Merge<'_> {
         Ok(stored)
     }
 
-    fn store_small(&mut self, opened: &OpenFile<'_>, content: &[u8]) -> Result<CachedEntry> {
+    fn store_small(&mut self, seen: &Seen<'_>, content: &[u8]) -> Result<CachedEntry> {
         let digest = Digest(*blake3::hash(content).as_bytes());
-        if let Some(known) = self.find_content(&digest, opened)? {
-            return Ok(self.point_at(opened.path, &opened.status, known));
+        if let Some(known) = self.find_content(&digest, seen)? {
+            return Ok(self.point_at(seen.path, seen.status, known));
         }
-        let meta = meta(&opened.status);
-        let place = self.store.put_record(opened.path, &meta, opened.xattrs(), content)?;
+        let meta = meta(seen.status);
+        let place = self.store.put_record(seen.path, &meta, seen.xattrs, content)?;
         let data = Data::Record(place);
-        Ok(self.file_entry(opened, digest, data))
+        Ok(self.file_entry(seen, digest, data))
     }
 
     /// The entry of a file whose content was stored just now.
-    pub(super) fn file_entry(&self, opened: &OpenFile<'_>, digest: Digest, data: Data) -> CachedEntry {
-        let content = Content { size: opened.status.size, digest, data, was: None, restamp: false };
+    pub(super) fn file_entry(&self, seen: &Seen<'_>, digest: Digest, data: Data) -> CachedEntry {
+        let content = Content { size: seen.status.size, digest, data, was: None, restamp: false };
         let entry = Entry {
-            path: opened.path.to_vec(),
+            path: seen.path.to_vec(),
             kind: Kind::File(content),
-            meta: meta(&opened.status),
-            xattrs: opened.xattrs().to_vec(),
+            meta: meta(seen.status),
+            xattrs: seen.xattrs.to_vec(),
         };
-        self.cached(entry, &opened.status)
+        self.cached(entry, seen.status)
     }
 
     /// An entry whose record this file can share. Empty files are not worth it.
-    pub(super) fn find_content(
-        &mut self,
-        digest: &Digest,
-        opened: &OpenFile<'_>,
-    ) -> Result<Option<CachedEntry>> {
-        if opened.status.size == 0 {
+    pub(super) fn find_content(&mut self, digest: &Digest, seen: &Seen<'_>) -> Result<Option<CachedEntry>> {
+        if seen.status.size == 0 {
             return Ok(None);
         }
-        let fits = |found: &CachedEntry| {
-            found.entry.xattrs == opened.xattrs() && found.entry.size() == opened.status.size
-        };
+        let fits =
+            |found: &CachedEntry| found.entry.xattrs == seen.xattrs && found.entry.size() == seen.status.size;
         if let Some(found) = self.store.cache()?.find_content(digest).filter(fits) {
             return Ok(Some(found));
         }
@@ -311,7 +322,7 @@ fn digest_of(entry: &Entry) -> Option<Digest> {
     }
 }
 
-fn is_as_it_was(before: &Status, after: &Status) -> bool {
+pub(super) fn is_as_it_was(before: &Status, after: &Status) -> bool {
     let identity = |s: &Status| (s.kind, s.device, s.inode, s.size, s.mtime, s.ctime);
     identity(before) == identity(after)
 }

@@ -206,20 +206,24 @@ impl Merge<'_> {
         chunks: Vec<u32>,
     ) -> Result<CachedEntry> {
         if map.is_none()
-            && let Some(known) = self.find_content(&digest, opened)?
+            && let Some(known) = self.find_content(&digest, &opened.seen())?
             && matches!(&known.entry.kind, crate::format::entry::Kind::File(c) if matches!(&c.data, Data::Large(l) if l.map.is_none()))
         {
             return Ok(self.point_at(opened.path, &opened.status, known));
         }
         let head = self.put_head(opened, map.as_deref())?;
-        Ok(self.file_entry(opened, digest, Data::Large(Large { head, pieces: Pieces::Chunks(chunks), map })))
+        Ok(self.file_entry(
+            &opened.seen(),
+            digest,
+            Data::Large(Large { head, pieces: Pieces::Chunks(chunks), map }),
+        ))
     }
 
     /// Stores the header blocks of a large file.
     pub(super) fn put_head(&mut self, opened: &OpenFile<'_>, map: Option<&[(u64, u64)]>) -> Result<u32> {
         let size = opened.status.size;
         let body = map.map_or(Body::File(size), |map| Body::Sparse(size, map));
-        let header = self.store.encode_header(opened.path, &meta(&opened.status), opened.xattrs(), body);
+        let header = self.store.encode_header(opened.path, &meta(&opened.status), opened.seen().xattrs, body);
         self.store.put_numbered(BlobKind::Head, header)
     }
 }

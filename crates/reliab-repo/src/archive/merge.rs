@@ -15,7 +15,7 @@ use crate::format::escape::is_well_formed;
 use crate::format::order;
 use crate::format::page::Line;
 use crate::status;
-use crate::walk::{Walk, WalkItem, Walked};
+use crate::walk::{WalkItem, Walked};
 
 /// Entries gathered before a block is looked into anyway.
 const GATHER_MAX: usize = 4096;
@@ -57,7 +57,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Walks the source to its end.
-    pub(super) fn run(&mut self, walk: Walk) -> Result<()> {
+    pub(super) fn run(&mut self, walk: impl Iterator<Item = WalkItem>) -> Result<()> {
         let mut walk = walk.peekable();
         let blocks =
             self.parent.as_ref().map_or_else(Vec::new, |parent| parent.cache.directory().blocks.clone());
@@ -89,7 +89,7 @@ impl<'a> Merge<'a> {
         &mut self,
         block: Option<&BlockRow>,
         end: Option<&[u8]>,
-        walk: &mut Peekable<Walk>,
+        walk: &mut Peekable<impl Iterator<Item = WalkItem>>,
     ) -> Result<()> {
         let gathered = gather(block, end, walk);
         if let Some(block) = block
@@ -118,7 +118,7 @@ impl<'a> Merge<'a> {
         block: &BlockRow,
         gathered: &[WalkItem],
         end: Option<&[u8]>,
-        walk: &mut Peekable<Walk>,
+        walk: &mut Peekable<impl Iterator<Item = WalkItem>>,
     ) -> bool {
         let trusted = self.parent.as_ref().is_some_and(|parent| parent.is_trusted(block));
         if !trusted || walk.peek().is_some_and(|item| is_before(item, end)) {
@@ -306,7 +306,11 @@ impl<'a> Merge<'a> {
 }
 
 /// Takes the items before `end` from the walk, up to a bound.
-fn gather(block: Option<&BlockRow>, end: Option<&[u8]>, walk: &mut Peekable<Walk>) -> Vec<WalkItem> {
+fn gather(
+    block: Option<&BlockRow>,
+    end: Option<&[u8]>,
+    walk: &mut Peekable<impl Iterator<Item = WalkItem>>,
+) -> Vec<WalkItem> {
     let Some(block) = block else { return Vec::new() };
     let mut gathered = Vec::with_capacity(usize::try_from(block.entries).unwrap_or(0).min(GATHER_MAX));
     while gathered.len() < GATHER_MAX

@@ -11,6 +11,7 @@ mod merge;
 mod once;
 mod parent;
 mod patch;
+mod read_ahead;
 mod source;
 mod store;
 
@@ -18,6 +19,7 @@ use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
 use rustix::fs::FileType;
@@ -37,6 +39,7 @@ use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots, refuse_reposito
 use merge::Merge;
 use once::Once;
 use parent::Parent;
+use read_ahead::ReadAhead;
 pub(crate) use source::{link_target, xattrs_at, xattrs_of};
 use store::Store;
 
@@ -196,8 +199,18 @@ impl<'a> Job<'a> {
         let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
         let walk = Walk::start(roots, filter, options.threads);
         let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
+        let is_first = parent.is_none();
         let mut merge = Merge::new(store, parent, start);
-        merge.run(walk)?;
+        if is_first {
+            let walk = ReadAhead::start(walk, options.threads);
+            let failed = walk.failed();
+            merge.run(walk)?;
+            if failed.load(Ordering::Relaxed) {
+                return Err(Error::Panicked);
+            }
+        } else {
+            merge.run(walk)?;
+        }
         self.publish(merge, events)
     }
 

@@ -171,12 +171,12 @@ impl Merge<'_> {
         digest: Digest,
         extents: Vec<Extent>,
     ) -> Result<CachedEntry> {
-        if let Some(known) = self.find_content(&digest, opened)? {
+        if let Some(known) = self.find_content(&digest, &opened.seen())? {
             return Ok(self.point_at(opened.path, &opened.status, known));
         }
         let head = self.put_head(opened, None)?;
         let large = Large { head, pieces: Pieces::Extents(extents), map: None };
-        Ok(self.file_entry(opened, digest, Data::Large(large)))
+        Ok(self.file_entry(&opened.seen(), digest, Data::Large(large)))
     }
 }
 

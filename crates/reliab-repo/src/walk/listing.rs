@@ -177,7 +177,7 @@ impl Listing {
             join(&join(&root.path, &self.below), name)
         };
         Some(match status {
-            Ok(status) => Ok(Walked { root: Arc::clone(root), path, status }),
+            Ok(status) => Ok(Walked { root: Arc::clone(root), path, status, read_ahead: None }),
             Err(errno) => Err(WalkError { path, error: errno.into() }),
         })
     }

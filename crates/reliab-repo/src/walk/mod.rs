@@ -21,8 +21,11 @@ pub use listing::raw_stat;
 use root::Inner;
 pub use root::{Root, open_roots, refuse_repository, snapshot_path};
 
-use crate::format::entry::Stamp;
+use crate::format::entry::{Stamp, Xattr};
 use crate::format::order;
+
+/// What is told of a source that is gone when its turn comes.
+pub const SOURCE_GONE: &str = "it was there when the run began, and is gone now";
 
 /// What `lstat` says of an entry.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,16 @@ pub struct Walked {
     pub path: Vec<u8>,
     /// What `lstat` said.
     pub status: Status,
+    /// What is in it, where somebody has read it ahead.
+    pub read_ahead: Option<Box<ReadFile>>,
+}
+
+/// A small file that was read whole.
+pub struct ReadFile {
+    /// Its extended attributes.
+    pub xattrs: Vec<Xattr>,
+    /// Its bytes.
+    pub content: Vec<u8>,
 }
 
 /// Something that could not be walked.
@@ -175,7 +188,7 @@ impl Walk {
         if goes_in && status.kind == FileType::Directory {
             self.enter(&Job::new(Arc::clone(&root), below));
         }
-        Ok(Walked { root, path, status })
+        Ok(Walked { root, path, status, read_ahead: None })
     }
 
     /// How the next place inside the root stands to the entry that comes next; `None` if it is not in the same folder.
@@ -238,8 +251,8 @@ impl Iterator for Walk {
             && failed.error.kind() == ErrorKind::NotFound
             && self.root.as_ref().is_some_and(|root| root.is_source(&failed.path))
         {
-            // Anything else may go while it is read. A source was there when the run began, and was asked for.
-            failed.error = std::io::Error::other("it was there when the run began, and is gone now");
+            // Anything else may go while it is read; a source was asked for.
+            failed.error = std::io::Error::other(SOURCE_GONE);
         }
         item
     }

@@ -72,7 +72,7 @@ impl Root {
     }
 
     /// True if a path in the snapshot is that of a source.
-    pub(super) fn is_source(&self, path: &[u8]) -> bool {
+    pub(crate) fn is_source(&self, path: &[u8]) -> bool {
         let mut inner = self.inner.iter().filter(|inner| inner.is_source);
         path == self.path || inner.any(|inner| self.path_of(&inner.below) == path)
     }
