@@ -53,9 +53,12 @@ pub(crate) fn location(folder: &Path) -> PathBuf {
     found.unwrap_or(whole)
 }
 
-/// What the record calls the jobs of a repository: the same by whatever name, and from whatever folder, it was reached.
+/// What the record calls the jobs of a repository: its path from the root, from whatever folder it was reached.
+///
+/// Not where links lead: that is another place while a disk is away, and the failure of then would never be made good.
 pub(crate) fn job(folder: &Path) -> String {
-    location(folder).display().to_string()
+    let whole: PathBuf = whole(folder).components().collect();
+    whole.display().to_string()
 }
 
 fn whole(folder: &Path) -> PathBuf {
@@ -77,6 +80,16 @@ fn last_backup(state: &State, folder: &Path) -> Result<Option<DateTime<Utc>>, St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_called_the_same_whether_its_disk_is_there_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("disk/backups", dir.path().join("link")).unwrap();
+        let expected = dir.path().join("link").display().to_string();
+        assert_eq!(job(&dir.path().join("link/")), expected);
+        fs::create_dir_all(dir.path().join("disk/backups")).unwrap();
+        assert_eq!(job(&dir.path().join("link")), expected);
+    }
 
     #[test]
     fn a_place_is_the_same_by_whatever_name_and_whether_it_is_there_or_not() {

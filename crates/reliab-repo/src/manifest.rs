@@ -226,7 +226,7 @@ fn rows_around(rows: Vec<ListRow>, below: &[u8]) -> Vec<ListRow> {
         .enumerate()
         .filter(|&(_, &b)| b == b'/')
         .map(|(at, _)| &below[..at])
-        .chain([below])
+        .chain([below, b"."])
         .collect();
     let holds = |row: &ListRow, next: Option<&ListRow>| {
         let starts_before = |path: &[u8]| order::compare(&row.first, path).is_le();

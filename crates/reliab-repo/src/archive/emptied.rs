@@ -1,16 +1,15 @@
 //! Sources that lost all their files: a mount that is not there looks like that, and must not pass for a deletion.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::parent::Parent;
-use super::{Job, SourceErrors, absolute};
+use super::{Job, SourceErrors, absolute, is_same_source};
 use crate::cache::{BlockRow, CacheWriter, CachedEntry};
 use crate::error::{Error, Result, without_number};
 use crate::format::entry::Kind;
 use crate::format::order;
 use crate::format::snapshot::SourceError;
 use crate::manifest::Manifest;
-use crate::walk::snapshot_path;
 
 /// Refuses the run if one of its sources holds no files now and held some in the parent, or, where there is none, in the
 /// last snapshot of the host that has it among others.
@@ -18,6 +17,7 @@ use crate::walk::snapshot_path;
 /// Where something in it could not be read, that is the reason given.
 pub(super) fn refuse(
     job: &Job<'_>,
+    places: &[(PathBuf, Vec<u8>)],
     parent: Option<&Parent>,
     now: Option<&CacheWriter>,
     errors: &SourceErrors,
@@ -25,17 +25,16 @@ pub(super) fn refuse(
     // Without a new cache nothing changed.
     let Some(now) = now else { return Ok(()) };
     // Those inside another, too: each may be a mount of its own.
-    for source in &job.options.sources {
-        let root = snapshot_path(source);
-        if files_in(&root, now.blocks(), |number| now.read_block(number), 1)? > 0 {
+    for (source, root) in places {
+        if files_in(root, now.blocks(), |number| now.read_block(number), 1)? > 0 {
             continue;
         }
         let had = match parent {
-            Some(parent) => files_in_parent(&root, parent)?,
-            None => files_elsewhere(job, source, &root)?,
+            Some(parent) => files_in_parent(root, parent)?,
+            None => files_elsewhere(job, source, root)?,
         };
         if had > 0 {
-            let reason = match errors.first_in(&root) {
+            let reason = match errors.first_in(root) {
                 Some(SourceError { path, error }) => {
                     let error = without_number(error);
                     format!(
@@ -58,11 +57,13 @@ fn files_in_parent(root: &[u8], parent: &Parent) -> Result<u64> {
     files_in(root, blocks, |number| parent.cache.read_block(&blocks[number]), u64::MAX)
 }
 
-/// Counts the files of a source in the last snapshot of another set of sources. What cannot be read of it refuses nothing.
+/// Counts the files of a source in the last snapshot of another set of sources. What cannot be read of it, or is called
+/// otherwise there, refuses nothing.
 fn files_elsewhere(job: &Job<'_>, source: &Path, root: &[u8]) -> Result<u64> {
     let path = absolute(source)?;
+    let is_it = |other: &String| is_same_source(other, &path);
     let last = job.before.latest_of(|stored| {
-        stored.snapshot.host == job.options.host && stored.snapshot.paths.contains(&path)
+        stored.snapshot.host == job.options.host && stored.snapshot.paths.iter().any(is_it)
     });
     let below = (root != b".").then_some(root);
     let manifest = last.and_then(|last| Manifest::open(job.repository, &last.snapshot, below).ok());

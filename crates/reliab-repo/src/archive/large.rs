@@ -32,8 +32,12 @@ const OTHER_TEXT: usize = 16 << 20;
 
 /// The most chunks that a file may have so that its entry fits a page: some three million, 6 TiB.
 fn chunks_max(segments: usize) -> usize {
-    let room = BlobKind::Page.limit() as usize - OTHER_TEXT;
-    room.saturating_sub(segments * SEGMENT_TEXT) / CHUNK_TEXT
+    entries_max(CHUNK_TEXT).saturating_sub(segments * SEGMENT_TEXT / CHUNK_TEXT)
+}
+
+/// The most pieces of a file whose entry fits a page, if each takes this many bytes of it.
+pub(super) fn entries_max(piece: usize) -> usize {
+    (BlobKind::Page.limit() as usize - OTHER_TEXT) / piece
 }
 
 /// Zeros to hash in place of holes.

@@ -22,11 +22,12 @@ enum Plan {
     Base,
 }
 
-fn plan(parent: Option<&Parent>, entries: u64, lines: u64) -> Plan {
+fn plan(parent: Option<&Parent>, entries: u64, outcome: &Outcome) -> Plan {
     let Some(parent) = parent else { return Plan::Base };
+    let lines = outcome.changed + outcome.gone.len() as u64;
     let layers = &parent.cache.directory().layers;
     let overlaid: u64 = layers.iter().skip(1).map(|layer| layer.entries).sum();
-    if !parent.layers_whole {
+    if !parent.layers_whole || outcome.within_gone {
         Plan::Base
     } else if lines == 0 {
         Plan::Keep
@@ -44,7 +45,7 @@ pub(super) fn write(
     outcome: &Outcome,
 ) -> Result<Vec<LayerInfo>> {
     let kept = parent.map_or_else(Vec::new, |parent| parent.cache.directory().layers.clone());
-    match plan(parent, store.stats.entries, outcome.changed + outcome.gone.len() as u64) {
+    match plan(parent, store.stats.entries, outcome) {
         Plan::Keep => Ok(kept),
         Plan::Base => Ok(vec![write_layer(store, &[], |_| true)?]),
         Plan::Overlay => {

@@ -11,7 +11,7 @@ use super::store::Store;
 use crate::cache::{BlockRow, CachedEntry};
 use crate::error::{Error, Result};
 use crate::format::entry::{Kind, Stamp};
-use crate::format::escape::is_well_formed;
+use crate::format::escape::{escape, is_well_formed};
 use crate::format::order;
 use crate::format::page::Line;
 use crate::status;
@@ -39,6 +39,9 @@ pub(super) struct Outcome {
     pub(super) gone: Vec<Line>,
     /// Entries that are new or different.
     pub(super) changed: u64,
+    /// Something is left below a folder that is gone: a fresh base tells it, as an overlay in which one page hides what stands
+    /// on the next would bring back more than that if the first were lost.
+    pub(super) within_gone: bool,
 }
 
 const UNSET: u32 = u32::MAX;
@@ -95,6 +98,8 @@ impl<'a> Merge<'a> {
         if let Some(block) = block
             && self.is_unchanged(block, &gathered, end, walk)
         {
+            let sockets = gathered.iter().flatten().filter(|walked| is_socket(walked));
+            sockets.for_each(|walked| self.tell_socket(walked));
             return self.keep_block(block);
         }
         self.begin_cache()?;
@@ -127,6 +132,10 @@ impl<'a> Merge<'a> {
         let mut identity = Vec::with_capacity(gathered.len() * 160);
         for item in gathered {
             let Ok(walked) = item else { return false };
+            if is_socket(walked) {
+                // No block has any.
+                continue;
+            }
             status::fingerprint_of_walked(&mut identity, walked);
         }
         *blake3::hash(&identity).as_bytes() == block.fingerprint
@@ -158,9 +167,8 @@ impl<'a> Merge<'a> {
 
     /// Takes over an entry as it is.
     fn keep(&mut self, old: CachedEntry) -> Result<()> {
-        let mut entry = self.renumber(old)?;
-        entry.changed = self.is_hidden(&entry.entry.path);
-        self.outcome.changed += u64::from(entry.changed);
+        let entry = self.renumber(old)?;
+        self.look_for_gone(&entry.entry.path);
         self.store.push(&entry)
     }
 
@@ -181,10 +189,11 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// True below a folder that was gone when its turn came: what that line of the overlay hides must stand in the
-    /// overlay itself.
-    fn is_hidden(&self, path: &[u8]) -> bool {
-        matches!(self.outcome.gone.last(), Some(Line::GoneTree(tree)) if order::is_within(path, tree))
+    /// Notes an entry below a folder that was gone when its turn came: that line of an overlay would hide it.
+    fn look_for_gone(&mut self, path: &[u8]) {
+        if let Some(Line::GoneTree(tree)) = self.outcome.gone.last() {
+            self.outcome.within_gone |= order::is_within(path, tree);
+        }
     }
 
     /// Gives the parent's blobs the run's numbers.
@@ -250,11 +259,8 @@ impl<'a> Merge<'a> {
             self.store.events.advance(kept.entry.size(), 1);
             return self.keep(kept.clone());
         }
-        if walked.status.kind == FileType::Socket {
-            self.store.events.warning(
-                std::path::Path::new(crate::format::escape::escape(&walked.path).as_ref()),
-                "is a socket; sockets are not backed up",
-            );
+        if is_socket(walked) {
+            self.tell_socket(walked);
             old.iter().for_each(|old| self.gone(old));
             return Ok(());
         }
@@ -265,6 +271,13 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
+    fn tell_socket(&self, walked: &Walked) {
+        let path = escape(&walked.path);
+        self.store
+            .events
+            .warning(std::path::Path::new(path.as_ref()), "is a socket; sockets are not backed up");
+    }
+
     /// Adds an entry that was looked at again, which may turn out to be as it was.
     fn changed(&mut self, mut new: CachedEntry, old: Option<CachedEntry>) -> Result<()> {
         let is_file = matches!(new.entry.kind, Kind::File(_));
@@ -273,7 +286,8 @@ impl<'a> Merge<'a> {
         // Stored elsewhere, as its bundle is emptied, a file is as it was.
         let differs = old.as_ref().is_none_or(|old| !old.entry.says_the_same(&new.entry));
         self.store.events.entry(old.as_ref().map(|old| &old.entry), Some(&new.entry));
-        new.changed = self.is_hidden(&new.entry.path) || old.is_none_or(|old| old.entry != new.entry);
+        self.look_for_gone(&new.entry.path);
+        new.changed = old.is_none_or(|old| old.entry != new.entry);
         let stats = &mut self.store.stats;
         match (is_file, is_new, differs) {
             (true, true, _) => stats.new_files += 1,
@@ -303,6 +317,10 @@ impl<'a> Merge<'a> {
     pub(super) fn stop_if_asked(&self) -> Result<()> {
         if self.store.events.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
     }
+}
+
+fn is_socket(walked: &Walked) -> bool {
+    walked.status.kind == FileType::Socket
 }
 
 /// Takes the items before `end` from the walk, up to a bound.

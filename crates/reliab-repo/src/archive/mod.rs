@@ -35,7 +35,7 @@ use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, SnapshotList, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
-use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots, refuse_repository};
+use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots, places, refuse_repository};
 use merge::Merge;
 use once::Once;
 use parent::Parent;
@@ -196,6 +196,7 @@ impl<'a> Job<'a> {
         roots.iter().for_each(|root| warn_of_link(root, events));
         let parent = Parent::find(self)?;
         let store = Store::start(self.repository, options, events, &self.cache);
+        let places = places(&roots);
         let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
         let walk = Walk::start(roots, filter, options.threads);
         let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
@@ -211,14 +212,19 @@ impl<'a> Job<'a> {
         } else {
             merge.run(walk)?;
         }
-        self.publish(merge, events)
+        self.publish(merge, &places, events)
     }
 
     /// Writes the layers, then what makes them reachable, in the order that keeps every step safe.
-    fn publish(&self, merge: Merge<'_>, events: &dyn Events) -> Result<BackupReport> {
+    fn publish(
+        &self,
+        merge: Merge<'_>,
+        places: &[(PathBuf, Vec<u8>)],
+        events: &dyn Events,
+    ) -> Result<BackupReport> {
         let (mut store, parent, outcome) = merge.finish()?;
         if !self.options.allow_empty {
-            emptied::refuse(self, parent.as_ref(), store.finished_cache(), &store.errors)?;
+            emptied::refuse(self, places, parent.as_ref(), store.finished_cache(), &store.errors)?;
         }
         let layers = layers::write(&mut store, parent.as_ref(), &outcome)?;
         let block_changes = std::mem::take(&mut store.block_changes);
@@ -315,6 +321,11 @@ fn absolute(path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path).map_err(Error::local("resolve", path))?;
     let absolute: PathBuf = absolute.components().collect();
     Ok(escape(absolute.as_os_str().as_bytes()).into_owned())
+}
+
+/// True if two names of sources are one: older snapshots name some with a slash at the end.
+fn is_same_source(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// True if a file of this size gets blobs of its own.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Job;
+use super::{Job, is_same_source};
 use crate::blob::BlobReader;
 use crate::cache::{BlockRow, Cache, CacheWriter, CachedEntry, LayerInfo, RunFolder};
 use crate::error::{Error, Result};
@@ -11,6 +11,10 @@ use crate::format::snapshot::Snapshot;
 use crate::manifest::{Manifest, read_list};
 use crate::repository::{Repository, StoredSnapshot};
 use crate::status;
+
+fn is_same_set(one: &[String], other: &[String]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same_source(one, other))
+}
 
 /// Name of the cache file in a job's cache folder.
 pub(super) const CACHE_FILE: &str = "entries";
@@ -35,8 +39,9 @@ pub(super) struct Parent {
 impl Parent {
     /// The parent of a job, if it has one that can be used.
     pub(super) fn find(job: &Job<'_>) -> Result<Option<Self>> {
-        let is_ours =
-            |s: &StoredSnapshot| s.snapshot.host == job.options.host && s.snapshot.paths == job.paths;
+        let is_ours = |s: &StoredSnapshot| {
+            s.snapshot.host == job.options.host && is_same_set(&s.snapshot.paths, &job.paths)
+        };
         let Some(stored) = job.before.latest_of(is_ours) else { return Ok(None) };
         let path = job.cache.join(CACHE_FILE);
         let usable = |cache: &Cache| {

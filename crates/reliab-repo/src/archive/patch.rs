@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use super::blocks::{self, BlockHash, BlocksReader, BlocksWriter, TreeHasher};
 use super::file::OpenFile;
+use super::large;
 use super::merge::Merge;
 use super::source::read_full;
 use crate::cache::CachedEntry;
@@ -21,6 +22,9 @@ const WINDOW: usize = 1 << 20;
 /// An extent costs some 130 bytes at worst, when its page is made (in the entry, in its text, compressed), so these are 35 MB
 /// of the 120 MiB that a run keeps to. Their text is 6 MB of the 256 MiB that a page may have (`BlobKind::limit`).
 const EXTENTS_MAX: usize = 1 << 18;
+
+/// Bytes that an extent takes in a page at most: the id of a blob in the header, and three numbers.
+const EXTENT_TEXT: usize = 96;
 
 /// Blocks of one file that are found to differ before it is cut by content: 4 GiB of data, in 24 MiB of memory.
 const CHANGED_MAX: u64 = 1 << 20;
@@ -192,7 +196,7 @@ fn patched_bytes(base: &[Extent], merge: &Merge<'_>) -> u64 {
 /// The most extents that a file may come to; `chunk` is the average length of a chunk, bytes.
 fn extents_max(size: u64, chunk: u32) -> usize {
     let chunks = usize::try_from(size / u64::from(chunk).max(1)).unwrap_or(usize::MAX);
-    chunks.saturating_add(EXTENTS_MAX)
+    chunks.saturating_add(EXTENTS_MAX).min(large::entries_max(EXTENT_TEXT))
 }
 
 /// How many extents there are when the changed blocks are laid over the old ones.
@@ -328,7 +332,8 @@ mod tests {
         assert_eq!(count(4), 2 * (1 << 18));
         assert!(count(4) > extents_max(size, CHUNK), "a quarter of the file, and far too many");
         // What a large file has of its chunks alone is no reason.
-        assert!(4 << 20 < extents_max(8 << 40, CHUNK));
+        assert!(2 << 20 < extents_max(4 << 40, CHUNK));
+        assert_eq!(extents_max(1 << 50, CHUNK), large::entries_max(EXTENT_TEXT), "more than a page tells");
     }
 
     #[test]

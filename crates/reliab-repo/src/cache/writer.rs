@@ -66,9 +66,19 @@ impl BlobTable {
 
     fn count_live(&mut self, entry: &Entry) {
         if let Some(place) = entry.place() {
-            self.live[place.blob as usize] += 512 + entry.size().next_multiple_of(512);
+            self.live[place.blob as usize] += record_len(entry);
         }
     }
+}
+
+/// How long an entry's record is, bytes; at least so where it needs more than a plain header.
+///
+/// A bundle of records that are counted too short would look half empty for ever, and be stored again and again.
+fn record_len(entry: &Entry) -> u64 {
+    let is_plain = entry.path.is_ascii() && entry.path.len() <= 100 && entry.xattrs.is_empty();
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let extended = if is_plain { 0 } else { 1024 + (entry.path.len() + xattrs).next_multiple_of(512) as u64 };
+    512 + extended + entry.size().next_multiple_of(512)
 }
 
 /// A cache file being written.

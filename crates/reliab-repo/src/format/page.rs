@@ -412,7 +412,10 @@ fn decode_meta(raw: &RawEntry<'_>) -> Option<Meta> {
 fn decode_xattrs(raw: &RawEntry<'_>) -> Result<Vec<Xattr>, Malformed> {
     let decode =
         |(name, value): (&&str, &&str)| Ok((unescape(name)?, BASE64.decode(value).map_err(Malformed::new)?));
-    raw.xattrs.iter().map(decode).collect()
+    let mut xattrs = raw.xattrs.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    // By their names, which sort otherwise than what they are written as.
+    xattrs.sort();
+    Ok(xattrs)
 }
 
 /// Where a record is; what is not told is where it is expected.
@@ -551,7 +554,8 @@ mod tests {
             path: path.to_vec(),
             kind,
             meta: meta(),
-            xattrs: vec![(b"user.x".to_vec(), vec![0, 255])],
+            // In the order of their bytes, which is not that of what is written.
+            xattrs: vec![(b"user.x".to_vec(), vec![0, 255]), (b"user.\xfc".to_vec(), vec![1])],
         })
     }
 

@@ -956,12 +956,13 @@ function read_holes(  l, f, h) {
 }
 function handle(k,  j) {
 	for (j = k + 1; j <= LAST; j++) if (HAS_CUT[j] && covered(k, j)) return
+	# It cuts also where a newer layer has lost what it may have told of this path.
+	if (TYPE[k] == "gone-tree") cut_below(k)
 	if (unknown(k)) {
 		if (TYPE[k] !~ /^gone/ && (WANT == "" || KEY[k] == WANT || index(KEY[k], WANT "\001") == 1)) print PATH[k] > HIDDEN
 		return
 	}
-	if (TYPE[k] == "gone") return
-	if (TYPE[k] == "gone-tree") { cut_below(k); return }
+	if (TYPE[k] ~ /^gone/) return
 	if (TYPE[k] != "dir") {
 		cut_below(k)
 		# Nothing is below what is not a folder. This, and that links are made last, keeps all writing inside TARGET.

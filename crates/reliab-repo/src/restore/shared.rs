@@ -29,8 +29,9 @@ impl Account {
     /// How many were made; an error if that and what was told is not all.
     fn close(self) -> Result<u64> {
         let made = self.made.into_inner();
-        match self.planned.into_inner().saturating_sub(made + self.lost.into_inner()) {
+        match self.planned.into_inner().abs_diff(made + self.lost.into_inner()) {
             0 => Ok(made),
+            // More than planned is no comfort: what was counted twice may hide what is missing.
             missing => Err(Error::Unaccounted { missing }),
         }
     }

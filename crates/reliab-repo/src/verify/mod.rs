@@ -275,8 +275,8 @@ fn walk_snapshot(
     let snapshot_name = format!("snapshots/{}", stored.id);
     let mut manifest = match Manifest::open(repository, &stored.snapshot, None) {
         Ok(manifest) => manifest,
-        // Whatever keeps a list from being read, what else is wrong must still be told.
-        Err(error @ (Error::Damaged { .. } | Error::MissingBlob(_) | Error::Storage { .. })) => {
+        // What else is wrong must still be told.
+        Err(error) if error.is_damage() || error.is_bad_sector() => {
             let lists = stored.snapshot.layers.iter().map(|list| (BlobKind::List, *list));
             let (object, problem) = blamed(&error, broken, lists);
             findings.hit(&object, &problem, stored, b".");

@@ -149,7 +149,13 @@ impl PackReading<'_> {
                     outcome.broken = broken_of(rows, |row| check_blob(decompressor, frame(row), row));
                 }
             }
-            // A bad sector hits what lies there; the rest of the pack is still read, frame by frame.
+            // A bad sector hits what lies there; the rest of the pack is still read, frame by frame. What keeps all of a pack
+            // from being read would do so for each frame.
+            Err(error) if !error.is_bad_sector() => {
+                let told = error.told();
+                outcome.broken = broken_of(rows, |_| Err(told.clone()));
+                outcome.problem = Some(told);
+            }
             Err(error) => {
                 outcome.problem = Some(error.told());
                 outcome.blobs = rows.len() as u64;

@@ -59,18 +59,24 @@ impl Filter {
         Ok(Self { options, patterns })
     }
 
-    /// The filter for what is in a folder, whose path below its root is given.
+    /// The filter for what is in a folder, whose path below its root is given: patterns begin at the innermost source.
     pub(super) fn in_folder(&self, root: &Root, below: &[u8]) -> InFolder<'_> {
-        let of_root = self.patterns.iter().find(|(source, _)| *source == root.given);
+        let (given, below) = root.source_of(below);
+        let of_source = self.patterns.iter().find(|(source, _)| source == given);
         let path = if below.is_empty() { Vec::new() } else { join(below, b"") };
         let folder_len = path.len();
-        InFolder { options: &self.options, patterns: of_root.map(|(_, patterns)| patterns), path, folder_len }
+        InFolder {
+            options: &self.options,
+            patterns: of_source.map(|(_, patterns)| patterns),
+            path,
+            folder_len,
+        }
     }
 
-    /// True if the walk goes into the folder.
-    pub(super) fn enters(&self, root: &Root, status: &Status) -> bool {
+    /// True if the walk goes into the folder, whose path below its root `below` gives.
+    pub(super) fn enters(&self, root: &Root, status: &Status, below: impl FnOnce() -> Vec<u8>) -> bool {
         status.kind == FileType::Directory
-            && (!self.options.one_file_system || root.devices.contains(&status.device))
+            && (!self.options.one_file_system || root.device_of(&below()) == status.device)
     }
 
     pub(super) fn is_cache_folder(&self, folder: &OwnedFd) -> bool {

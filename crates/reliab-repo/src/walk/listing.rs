@@ -186,7 +186,8 @@ impl Listing {
     pub(super) fn folder_job(&self, number: usize, filter: &Filter) -> Option<Arc<Job>> {
         let root = self.root.as_ref()?;
         let status = self.status(number).ok().flatten()?;
-        filter.enters(root, &status).then(|| Job::new(Arc::clone(root), self.child(number)))
+        let child = || self.child(number);
+        filter.enters(root, &status, child).then(|| Job::new(Arc::clone(root), child()))
     }
 
     /// Jobs for the folders of the part that is held, by entry number.

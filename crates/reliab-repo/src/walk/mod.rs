@@ -19,7 +19,7 @@ pub use filter::{Filter, FilterOptions, compile_patterns, patterns_from};
 use listing::Listing;
 pub use listing::raw_stat;
 use root::Inner;
-pub use root::{Root, open_roots, refuse_repository, snapshot_path};
+pub use root::{Root, open_roots, places, refuse_repository, snapshot_path};
 
 use crate::format::entry::{Stamp, Xattr};
 use crate::format::order;
@@ -173,8 +173,8 @@ impl Walk {
     /// Begins anew at the next place inside the root, which the walk of what is around it did not come to.
     fn next_inner(&mut self) -> Option<WalkItem> {
         let root = Arc::clone(self.root.as_ref()?);
-        let Inner { below, is_source } = root.inner.get(self.inner)?;
-        let (below, is_source) = (below.clone(), *is_source);
+        let Inner { below, source } = root.inner.get(self.inner)?;
+        let (below, is_source) = (below.clone(), source.is_some());
         self.inner += 1;
         Some(self.begin(root, below, is_source))
     }

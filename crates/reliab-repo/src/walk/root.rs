@@ -29,8 +29,6 @@ pub struct Root {
     pub name: Vec<u8>,
     /// What it was when it was opened.
     pub opened: Status,
-    /// Devices to stay on with `--one-file-system`: its own, and those of sources inside it that were named, too.
-    pub devices: Vec<u64>,
     /// Sources inside it that were named, too, and the folders on the way to them, in order.
     pub(super) inner: Vec<Inner>,
 }
@@ -39,10 +37,16 @@ pub struct Root {
 pub(super) struct Inner {
     /// Path below the root.
     pub(super) below: Vec<u8>,
-    /// False for a folder on the way to a source: it is stored, and gone into only if nothing leaves it out.
+    /// `None` for a folder on the way to a source: it is stored, and gone into only if nothing leaves it out.
     ///
     /// Without its entry it would be gone, and what was below it with it.
-    pub(super) is_source: bool,
+    pub(super) source: Option<Named>,
+}
+
+/// A source that was named and lies inside another.
+pub(super) struct Named {
+    given: PathBuf,
+    device: u64,
 }
 
 impl Root {
@@ -73,8 +77,37 @@ impl Root {
 
     /// True if a path in the snapshot is that of a source.
     pub(crate) fn is_source(&self, path: &[u8]) -> bool {
-        let mut inner = self.inner.iter().filter(|inner| inner.is_source);
-        path == self.path || inner.any(|inner| self.path_of(&inner.below) == path)
+        path == self.path || self.sources().any(|(_, of_source)| of_source == path)
+    }
+
+    /// The sources inside it, and the path in the snapshot of each.
+    fn sources(&self) -> impl Iterator<Item = (&Path, Vec<u8>)> {
+        self.inner.iter().filter_map(|inner| {
+            let source = inner.source.as_ref()?;
+            Some((source.given.as_path(), self.path_of(&inner.below)))
+        })
+    }
+
+    /// The innermost source at or around a path below the root, and that path below it.
+    pub(super) fn source_of<'a>(&'a self, below: &'a [u8]) -> (&'a Path, &'a [u8]) {
+        match self.innermost(below) {
+            Some((inner, source)) => {
+                let rest = &below[inner.below.len()..];
+                (source.given.as_path(), rest.strip_prefix(b"/").unwrap_or(rest))
+            }
+            None => (self.given.as_path(), below),
+        }
+    }
+
+    /// The device to stay on with `--one-file-system` at a path below the root: that of the innermost source.
+    pub(super) fn device_of(&self, below: &[u8]) -> u64 {
+        self.innermost(below).map_or(self.opened.device, |(_, source)| source.device)
+    }
+
+    fn innermost(&self, below: &[u8]) -> Option<(&Inner, &Named)> {
+        let sources = self.inner.iter().filter_map(|inner| Some((inner, inner.source.as_ref()?)));
+        let around = sources.filter(|(inner, _)| order::is_within(below, &inner.below));
+        around.max_by_key(|(inner, _)| inner.below.len())
     }
 
     /// Makes a source that lies in this one a part of it.
@@ -83,16 +116,17 @@ impl Root {
             return same_place(self, &inner);
         }
         let below = self.place_of(&inner)?;
-        let ends = ends_of_names(&below);
-        self.inner
-            .extend(ends.map(|end| Inner { below: below[..end].to_vec(), is_source: end == below.len() }));
-        self.devices.extend(inner.devices);
+        for end in ends_of_names(&below) {
+            let named = || Named { given: inner.given.clone(), device: inner.opened.device };
+            let source = (end == below.len()).then(named);
+            self.inner.push(Inner { below: below[..end].to_vec(), source });
+        }
         Ok(())
     }
 
     /// Puts what is inside in order, each once.
     fn sort_inner(&mut self) {
-        let rank = |inner: &Inner| !inner.is_source;
+        let rank = |inner: &Inner| inner.source.is_none();
         self.inner.sort_by(|a, b| order::compare(&a.below, &b.below).then(rank(a).cmp(&rank(b))));
         self.inner.dedup_by(|next, kept| next.below == kept.below);
     }
@@ -156,6 +190,15 @@ pub fn open_roots(sources: &[PathBuf]) -> Result<Vec<Arc<Root>>> {
     Ok(kept.into_iter().map(Arc::new).collect())
 }
 
+/// Each source, as it was given, and its path in the snapshot: where a walk comes to it.
+pub fn places(roots: &[Arc<Root>]) -> Vec<(PathBuf, Vec<u8>)> {
+    let of_root = |root: &Root| {
+        let inner = root.sources().map(|(given, path)| (given.to_owned(), path));
+        [(root.given.clone(), root.path.clone())].into_iter().chain(inner).collect::<Vec<_>>()
+    };
+    roots.iter().flat_map(|root| of_root(root)).collect()
+}
+
 /// Two sources of one path must be one place.
 fn same_place(kept: &Root, other: &Root) -> Result<()> {
     if real_path(other)? == real_path(kept)? {
@@ -204,8 +247,8 @@ fn open_root(given: &Path) -> Result<Root> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
     let parent = rustix::fs::open(folder, flags, Mode::empty()).map_err(|e| unreadable(e.into()))?;
     let opened = Status::new(&raw_stat(&parent, name).map_err(|e| unreadable(e.into()))?);
-    let (name, devices) = (name.to_vec(), vec![opened.device]);
-    let root = Root { given: given.to_owned(), path, parent, name, opened, devices, inner: Vec::new() };
+    let (given, name) = (given.to_owned(), name.to_vec());
+    let root = Root { given, path, parent, name, opened, inner: Vec::new() };
     if opened.kind == FileType::Directory {
         // A folder that cannot be listed would look like one that is empty.
         drop(open_folder(&root, b"").map_err(|e| unreadable(e.into()))?);

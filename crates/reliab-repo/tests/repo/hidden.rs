@@ -1,7 +1,7 @@
 //! What overlays hide: a folder that is gone, and nothing of one that was gone for a moment only.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use reliab_repo::archive::{BackupOptions, BackupReport, backup};
@@ -91,6 +91,35 @@ fn a_folder_that_was_gone_for_a_moment_does_not_hide_what_is_in_it() {
     run(scratch, &events);
     fs::rename(&away, &folder).unwrap();
     is_like_source(scratch, &run(scratch, &Silent));
+}
+
+#[test]
+fn runs_without_a_change_add_nothing_whatever_is_in_the_source() {
+    let scratch = Scratch::new().unwrap();
+    let scratch = scratch.path();
+    let source = source_of(scratch);
+    // Their records are longer than those of plain names.
+    for number in 0..40 {
+        fs::create_dir(source.join(format!("Büro {number}"))).unwrap();
+    }
+    // No entry comes of it; the path of a socket is short.
+    let _socket = std::os::unix::net::UnixListener::bind(source.join("s")).unwrap();
+    run(scratch, &Silent);
+    fs::write(source.join("a file"), "changed").unwrap();
+    let second = run(scratch, &Silent).stored.snapshot;
+    let cache = || {
+        let jobs = fs::read_dir(scratch.join("cache")).unwrap().map(|repository| repository.unwrap().path());
+        let job = jobs.flat_map(|of| fs::read_dir(of).unwrap()).next().unwrap().unwrap().path();
+        fs::metadata(job.join("entries")).unwrap().ino()
+    };
+    // What was written just before a run is looked at again by the next.
+    (0..2).for_each(|_| drop(run(scratch, &Silent)));
+    let written = cache();
+    for _ in 0..3 {
+        let again = run(scratch, &Silent).stored.snapshot;
+        assert_eq!((&again.layers, again.stats.added_bytes), (&second.layers, 0));
+    }
+    assert_eq!(cache(), written, "the cache is written anew though nothing changed");
 }
 
 /// One change to a few folders and files of few names, so that each becomes what another was.

@@ -164,6 +164,42 @@ fn a_source_that_is_left_out_of_another_is_backed_up_all_the_same() {
 }
 
 #[test]
+fn patterns_begin_at_the_innermost_source() {
+    let mut lab = Lab::new();
+    lab.write(&[
+        "srv/app/data/db",
+        "srv/app/data/app/x",
+        "srv/app/other",
+        "srv/app/data/keep/f",
+        "srv/keep/f",
+    ]);
+    let sources = ["srv", "srv/app/data"];
+    let all = ["srv", "srv/app", "srv/app/data", "srv/app/data/app", "srv/app/data/app/x", "srv/app/data/db"];
+    let keep = ["srv/app/data/keep", "srv/app/data/keep/f"];
+    // What leaves out all that is below the folder around it says nothing of what is in the source.
+    let around = lab.path("srv/app/**").display().to_string();
+    lab.options.filter.exclude = vec![around, "data/*".to_owned()];
+    assert_eq!(lab.stored(&sources), [&all[..], &keep, &["srv/keep", "srv/keep/f"]].concat());
+    // What leaves something out at the top of a source does so in each.
+    lab.options.filter.exclude = vec!["/keep".to_owned()];
+    assert_eq!(lab.stored(&sources), [&all[..], &["srv/app/other"]].concat());
+}
+
+#[test]
+fn an_emptied_source_is_looked_for_where_it_is_stored() {
+    let mut lab = Lab::new();
+    lab.write(&["srv/releases/5/data/file", "srv/other"]);
+    symlink("releases/5", lab.path("srv/current")).unwrap();
+    lab.run(&["srv/current/data"], &Silent).unwrap();
+    let both = ["srv", "srv/current/data"];
+    lab.run(&both, &Silent).unwrap();
+    fs::remove_file(lab.path("srv/releases/5/data/file")).unwrap();
+    let refused = lab.run(&both, &Silent);
+    let data = lab.path("srv/current/data");
+    assert!(matches!(&refused, Err(Error::Source { path, .. }) if *path == data), "{refused:?}");
+}
+
+#[test]
 fn a_source_in_a_folder_with_a_cache_tag_is_backed_up_all_the_same() {
     let mut lab = Lab::new();
     lab.write(&["srv/cache/db/file", "srv/other"]);
@@ -249,8 +285,12 @@ fn a_source_behind_another_file_system_is_backed_up_all_the_same() {
         mount(&lab.path("top/home/ann"));
         lab.write(&["top/f", "top/home/bob/f", "top/home/ann/f", "top/home/ann/g/f", "top/var/f"]);
         mount(&lab.path("top/var/mnt"));
-        lab.write(&["top/var/mnt/f"]);
+        lab.write(&["top/var/mnt/f", "top/var/mnt/photos/f"]);
         lab.options.filter.one_file_system = true;
+        // The file system around a source that is named is another matter.
+        let photos = lab.stored(&["top/f", "top/var", "top/var/mnt/photos"]);
+        let mnt = ["top/var/mnt", "top/var/mnt/photos", "top/var/mnt/photos/f"];
+        assert_eq!(photos, [&["top/f", "top/var", "top/var/f"][..], &mnt].concat());
         let stored = lab.stored(&["top", "top/home/ann"]);
         let ann = ["top/home/ann", "top/home/ann/f", "top/home/ann/g", "top/home/ann/g/f"];
         let (before, after) = (["top", "top/f", "top/home"], ["top/var", "top/var/f", "top/var/mnt"]);

@@ -94,6 +94,26 @@ fn a_path_from_the_root_never_leads_to_another_file() {
 }
 
 #[test]
+fn a_source_that_is_called_otherwise_leaves_nothing_under_its_old_name() {
+    let bench = Bench::new();
+    for number in 0..1500 {
+        bench.write(&format!("app/file {number}"), "1");
+    }
+    bench.write("app/www/index", "old");
+    let within = |args: &[&str]| bench.command(args).current_dir(bench.path("app")).output().unwrap();
+    done(within(&["backup", ".", "--quiet", "--repo", "../backups"]));
+    fs::write(bench.path("app/www/index"), "new").unwrap();
+    let app = bench.path("app");
+    done(bench.run(&["backup", app.to_str().unwrap(), "--quiet"]));
+    // As it was called in the first run, it is not in the second.
+    let old = bench.run(&["restore", "latest:www/index", "--target", "out"]);
+    assert_eq!(old.status.code(), Some(2), "{}", told(&old));
+    done(bench.run(&["restore", &format!("latest:{}/www/index", app.display()), "--target", "out"]));
+    let below = app.strip_prefix("/").unwrap().join("www/index");
+    assert_eq!(fs::read_to_string(bench.path("out").join(below)).unwrap(), "new");
+}
+
+#[test]
 fn a_source_that_is_named_twice_is_one() {
     let bench = backed_up();
     let whole = bench.path("data");

@@ -71,6 +71,34 @@ fn a_flipped_byte_in_a_page_costs_what_the_page_tells() {
 }
 
 #[test]
+fn what_was_deleted_stays_so_where_the_page_of_a_new_folder_of_that_name_is_lost() {
+    let lab = Lab::after(&[
+        |data| {
+            fs::create_dir_all(data.join("a")).unwrap();
+            fs::write(data.join("a/z"), "deleted").unwrap();
+            (0..5000).for_each(|number| fs::write(data.join(format!("other {number}")), "other").unwrap());
+        },
+        |data| fs::remove_dir_all(data.join("a")).unwrap(),
+        |data| {
+            fs::create_dir(data.join("a")).unwrap();
+            (0..1100).for_each(|number| fs::write(data.join(format!("a/{number:04}")), "new").unwrap());
+        },
+    ]);
+    assert_eq!(lab.layers.len(), 3);
+    let page = lab.pages.iter().find(|page| page.layer == 2 && page.covers("data/a")).unwrap();
+    assert!(!page.covers("data/a/z"), "{page:?}");
+    while_flipped(lab.blob(&page.id), || {
+        for shell in SHELLS {
+            let kept = lab.run(shell, &["restore", "--keep-going", "kept"]);
+            assert_eq!(kept.code, Some(4), "{}", kept.stderr);
+            let kept = lab.place().join("kept");
+            assert!(kept.join("data/a/1099").exists() && !kept.join("data/a/z").exists(), "{shell:?}");
+            fs::remove_dir_all(kept).unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_flipped_byte_in_a_list_costs_the_snapshots_that_need_it() {
     let lab = Lab::new(0);
     let overlay = lab.blob(&lab.layers[1]);

@@ -131,6 +131,24 @@ impl Lab {
         back_up(place);
         change(&place.join("data"));
         back_up(place);
+        let lab = Self::in_scratch(scratch);
+        assert_eq!(lab.layers.len(), 2);
+        lab
+    }
+
+    /// A repository of a snapshot after each of these changes of `data`.
+    pub fn after(changes: &[fn(&Path)]) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let place = scratch.path();
+        SHELLS.iter().for_each(|shell| shell.install(place));
+        for change in changes {
+            change(&place.join("data"));
+            back_up(place);
+        }
+        Self::in_scratch(scratch)
+    }
+
+    fn in_scratch(scratch: Scratch) -> Self {
         let mut lab = Self {
             scratch,
             latest: String::new(),
@@ -171,7 +189,6 @@ impl Lab {
         for layer in 0..self.layers.len() {
             self.read_layer(layer);
         }
-        assert_eq!(self.layers.len(), 2);
     }
 
     pub fn read_layer(&mut self, layer: usize) {
