@@ -1173,7 +1173,7 @@ class Report:
     def curve(self, drawing):
         rows = [row for medium in ("files", "data") for row in self.curve_rows(Results(self.records, medium))]
         return (f"![Time and memory as files and bytes grow]({drawing})\n\n"
-                + table(["files, or GiB", "phase", "tool", "rounds", "time", "limit", "ratio", "memory"], rows))
+                + table(["size", "phase", "tool", "rounds", "time", "limit", "ratio", "memory"], rows))
 
     def curve_rows(self, results):
         tool = next(iter(results.tools()), None)
@@ -1185,7 +1185,8 @@ class Report:
     @staticmethod
     def curve_row(results, tree, phase, tool, rounds):
         limit, ratio = results.median(tree, phase, LIMIT, "wall"), results.ratio(tree, phase, tool)
-        return [f"{size_of(tree):,}", phase, tool, rounds, show_seconds(results.median(tree, phase, tool, "wall")),
+        kind = "files" if tree.startswith("files") else "GiB"
+        return [f"{size_of(tree):,} {kind}", phase, tool, str(rounds), show_seconds(results.median(tree, phase, tool, "wall")),
                 "–" if limit is None else show_seconds(limit), "–" if ratio is None else f"{ratio:.2f} ×",
                 show_bytes(results.median(tree, phase, tool, "rss") * 1024)]
 
