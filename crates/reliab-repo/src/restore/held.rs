@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, stat};
 use rustix::io::Errno;
@@ -65,11 +66,18 @@ fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::local("open", path)(errno.into()))
 }
 
+/// How long a lock that is held is asked for again. A process that is just being started has a copy of all that its parent
+/// held, until the new program begins, and with it a lock that was given up (flock(2)).
+const PATIENCE: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_millis(10);
+
 /// Takes an advisory lock; false where there are none, an error if another restore has it.
 fn lock(folder: &OwnedFd, path: &Path, operation: FlockOperation) -> Result<bool> {
+    let until = Instant::now() + PATIENCE;
     loop {
         match flock(folder, operation) {
             Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(STEP),
             Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: path.to_owned() }),
             Err(Errno::INTR) => {}
             // NFS, for one, has no exclusive locks on folders.
