@@ -61,17 +61,17 @@ fn hold(folder: &Path) -> io::Result<Option<File>> {
     Ok((!swept).then_some(lock))
 }
 
-/// Removes the folders that no run holds.
+/// Removes the folders that no run holds. One that cannot be opened, or is removed meanwhile, does not end it.
 fn sweep(cache: &Path) -> io::Result<()> {
-    for item in fs::read_dir(cache)? {
-        let item = item?;
+    for item in fs::read_dir(cache)?.flatten() {
         let is_ours = item.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        if is_ours && item.file_type()?.is_dir() {
-            let lock = File::open(item.path())?;
-            if lock.try_lock().is_ok() {
-                // While it is locked, so that whoever has just made it sees that it is gone.
-                drop(fs::remove_dir_all(item.path()));
-            }
+        if is_ours
+            && item.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(lock) = File::open(item.path())
+            && lock.try_lock().is_ok()
+        {
+            // While it is locked, so that whoever has just made it sees that it is gone.
+            drop(fs::remove_dir_all(item.path()));
         }
     }
     Ok(())

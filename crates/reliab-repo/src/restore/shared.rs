@@ -193,5 +193,7 @@ mod tests {
         assert!(matches!(account(3, 1, 2).close(), Ok(1)));
         assert!(matches!(account(3, 1, 1).close(), Err(Error::Unaccounted { missing: 1 })));
         assert!(matches!(account(3, 0, 0).close(), Err(Error::Unaccounted { missing: 3 })));
+        assert!(matches!(account(3, 3, 1).close(), Err(Error::Unaccounted { missing: 1 })), "told of twice");
+        assert!(matches!(account(0, 1, 0).close(), Err(Error::Unaccounted { missing: 1 })), "never planned");
     }
 }

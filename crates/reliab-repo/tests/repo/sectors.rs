@@ -15,18 +15,20 @@ use reliab_testkit::damage::Damage;
 use reliab_testkit::engine::{back_up, local, restore_all};
 use reliab_testkit::generator::Generator;
 use reliab_testkit::tree::{self, Scratch};
+use rustix::io::Errno;
 
-/// A storage of which some bytes of one file cannot be read.
+/// A storage of which some bytes of one file cannot be read, for this reason.
 struct BadSector {
     storage: Arc<dyn Storage>,
     key: String,
     bytes: Range<u64>,
+    errno: Errno,
 }
 
 impl BadSector {
     fn check(&self, key: &str, bytes: &Range<u64>) -> Result<()> {
         if key == self.key && bytes.start < self.bytes.end && self.bytes.start < bytes.end {
-            let source = rustix::io::Errno::IO.into();
+            let source = self.errno.into();
             return Err(Error::Storage { action: "read", path: key.to_owned(), source });
         }
         Ok(())
@@ -107,13 +109,30 @@ fn hit(found: &[Finding]) -> Vec<Finding> {
 }
 
 #[test]
+fn what_keeps_a_file_from_being_read_at_all_is_no_damage_of_what_it_holds() {
+    let lab = Lab::new();
+    let options = VerifyOptions { level: Level::Structure, sample: None, threads: 2 };
+    let (key, middle) = lab.middle(BlobKind::List);
+    for (errno, is_damage) in [(Errno::STALE, false), (Errno::ACCESS, false), (Errno::IO, true)] {
+        let storage = local(&lab.scratch.path().join("repo"));
+        let bad = BadSector { storage, key: key.clone(), bytes: middle..middle + 1, errno };
+        match verify(Arc::new(bad), &options, &Silent) {
+            Ok(report) => {
+                assert!(is_damage && report.findings.iter().any(|found| found.data_lost), "{errno}")
+            }
+            Err(error) => assert!(!is_damage && matches!(error, Error::Storage { .. }), "{errno}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn a_bad_sector_is_a_finding_as_any_other_damage_in_its_place_is() {
     let lab = Lab::new();
     for kind in [BlobKind::List, BlobKind::Page, BlobKind::Bundle, BlobKind::Head, BlobKind::Chunk] {
         let (key, middle) = lab.middle(kind);
         let storage = local(&lab.scratch.path().join("repo"));
         let bad: Arc<dyn Storage> =
-            Arc::new(BadSector { storage, key: key.clone(), bytes: middle..middle + 1 });
+            Arc::new(BadSector { storage, key: key.clone(), bytes: middle..middle + 1, errno: Errno::IO });
         let flipped = tree::copy_of(&lab.scratch.path().join("repo")).unwrap();
         let flip = Damage::FlipAt(usize::try_from(middle).unwrap());
         flip.apply_to(&flipped.path().join(&key)).unwrap();
