@@ -118,7 +118,7 @@ fn what_keeps_a_file_from_being_read_at_all_is_no_damage_of_what_it_holds() {
         let bad = BadSector { storage, key: key.clone(), bytes: middle..middle + 1, errno };
         match verify(Arc::new(bad), &options, &Silent) {
             Ok(report) => {
-                assert!(is_damage && report.findings.iter().any(|found| found.data_lost), "{errno}")
+                assert!(is_damage && report.findings.iter().any(|found| found.data_lost), "{errno}");
             }
             Err(error) => assert!(!is_damage && matches!(error, Error::Storage { .. }), "{errno}: {error}"),
         }
