@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::format::entry::Entry;
+use crate::restore::Action;
 
 /// Receives what happens; called from several threads.
 pub trait Events: Sync {
@@ -14,6 +15,8 @@ pub trait Events: Sync {
     fn warning(&self, _path: &Path, _message: &str) {}
     /// An entry that is new (`old` is `None`), gone (`new` is `None`) or was looked at again, which may be as it was.
     fn entry(&self, _old: Option<&Entry>, _new: Option<&Entry>) {}
+    /// An entry that a restore would treat so, in a dry run of it.
+    fn would_restore(&self, _entry: &Entry, _action: Action) {}
     /// True if the run should stop at the next safe point.
     fn stop_requested(&self) -> bool {
         false

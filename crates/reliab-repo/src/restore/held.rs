@@ -1,11 +1,11 @@
 //! The target's folder, opened and held against other restores for as long as this one writes.
 
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, stat};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock, fstat, stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -47,6 +47,35 @@ pub(super) fn open_to_read(path: &Path) -> Result<OwnedFd> {
     let folder = open(path)?;
     lock(&folder, path, FlockOperation::NonBlockingLockShared)?;
     Ok(folder)
+}
+
+/// Opens the folder that a restore would be refused or given, and holds it no longer than it takes to see that it is
+/// free; `None` if the restore would make it.
+pub(super) fn look(path: &Path) -> Result<Option<OwnedFd>> {
+    if !path.is_dir() {
+        let cannot = Error::local("create", path);
+        return match std::fs::symlink_metadata(path) {
+            Ok(_) => Err(cannot(Errno::EXIST.into())),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(cannot(error)),
+            Err(_) => may_make(path).map(|()| None).map_err(|errno| cannot(errno.into())),
+        };
+    }
+    let folder = open(path)?;
+    if lock(&folder, path, FlockOperation::NonBlockingLockExclusive)? {
+        flock(&folder, FlockOperation::Unlock).map_err(|errno| Error::local("unlock", path)(errno.into()))?;
+    }
+    Ok(Some(folder))
+}
+
+/// Whether this user can make something in a folder.
+pub(super) fn may_write(folder: impl AsFd) -> std::result::Result<(), Errno> {
+    accessat(folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+}
+
+/// Whether this user can make a folder that is not there, with those above it.
+fn may_make(path: &Path) -> std::result::Result<(), Errno> {
+    let above = path.ancestors().skip(1).find(|above| above.exists()).unwrap_or(Path::new("."));
+    accessat(CWD, above, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
 }
 
 /// Makes a folder and those above it; false if it is there.

@@ -8,7 +8,9 @@ mod finish;
 mod held;
 mod linked;
 mod plan;
+mod preview;
 mod shared;
+mod standing;
 mod target;
 mod temporary;
 mod worker;
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use ignore::gitignore::Gitignore;
 
 pub use check::{XATTRS_DIFFER, check};
+pub use preview::{Action, Preview};
 
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -89,6 +92,9 @@ pub struct RestoreReport {
     pub attributes: Vec<Skipped>,
     /// True if owners could not be set, for want of privileges.
     pub owners_skipped: bool,
+    /// After a dry run: what it found in the target.
+    #[serde(flatten)]
+    pub preview: Option<Preview>,
 }
 
 /// Restores a snapshot, or a part of it, into a folder.
@@ -101,8 +107,8 @@ pub fn restore(
     let selection = Selection::new(options)?;
     let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
     if options.dry_run {
-        require_room(options)?;
-        return something(plan::count(manifest, &selection, events), snapshot, options);
+        let report = preview::run(manifest, &selection, options, events)?;
+        return something(report, snapshot, options);
     }
     let held = Held::take(&options.target)?;
     let done = require_room(options)

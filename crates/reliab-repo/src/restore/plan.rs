@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::RestoreReport;
 use super::linked::First;
-use super::{RestoreReport, Selection, skipped_gap};
-use crate::event::Events;
 use crate::format::entry::{Content, Data, Entry, Kind};
 use crate::id::BlobId;
 use crate::index::Index;
-use crate::manifest::{Manifest, ManifestEntry};
+use crate::manifest::ManifestEntry;
 
 /// Entries planned before they are handed out.
 pub(super) const WINDOW: usize = 16 * 1024;
@@ -49,17 +48,6 @@ impl Groups {
         groups.sort_by_key(|(id, _)| index.find(id).map(|place| (place.pack.id, place.offset)));
         groups
     }
-}
-
-/// Tells and counts what a restore would write.
-pub(super) fn count(mut manifest: Manifest<'_>, selection: &Selection, events: &dyn Events) -> RestoreReport {
-    let mut report = RestoreReport::default();
-    for ManifestEntry { entry, .. } in manifest.by_ref().filter(|item| selection.wants(&item.entry)) {
-        events.entry(None, Some(&entry));
-        report.count(&entry);
-    }
-    report.skipped = manifest.take_gaps().iter().map(skipped_gap).collect();
-    report
 }
 
 impl RestoreReport {

@@ -103,10 +103,7 @@ impl<'a> Shared<'a> {
 
     /// Notes what the target did not take of a path. A full or broken file system ends the restore.
     pub(super) fn not_taken(&self, path: &[u8], errno: Errno) {
-        if matches!(
-            errno,
-            Errno::NOSPC | Errno::IO | Errno::ROFS | Errno::DQUOT | Errno::MFILE | Errno::NFILE
-        ) {
+        if ends_restore(errno) {
             let path = escape(path).into_owned();
             let error = Error::local("restore", path)(errno.into());
             self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -169,8 +166,13 @@ impl<'a> Shared<'a> {
     }
 }
 
+/// True if a target that says so will take nothing more: it is full, broken or cannot be written.
+pub(super) fn ends_restore(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::IO | Errno::ROFS | Errno::DQUOT | Errno::MFILE | Errno::NFILE)
+}
+
 /// Why the target did not take an entry.
-fn refusal(errno: Errno) -> String {
+pub(super) fn refusal(errno: Errno) -> String {
     if errno == Errno::STALE {
         return "what was written of it was moved or replaced by another program; restore it again"
             .to_owned();

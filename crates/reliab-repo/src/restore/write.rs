@@ -12,6 +12,7 @@ use super::finish::{Finish, SecondName};
 use super::linked::{Apart, First, Keeping, LinkedFiles, Making, Presence, note};
 use super::plan::{Groups, SmallFile, record_of};
 use super::shared::Shared;
+use super::standing::Standing;
 use super::target::{Naming, Parent, Target};
 use super::temporary::Leftovers;
 use super::worker::{Job, LargeFile, Ticket, Window, finish_large, work};
@@ -137,7 +138,7 @@ impl<'a> Planner<'a> {
         match self.standing(&item.entry) {
             Err(errno) => self.shared.not_taken(&item.entry.path, errno),
             Ok(standing) if item.entry.is_dir() => self.plan_dir(item.entry, standing),
-            Ok(Standing::Keep) => {
+            Ok(Standing::Keep | Standing::Same) => {
                 self.report.kept += 1;
                 self.keep_name(&item.entry);
             }
@@ -224,24 +225,13 @@ impl<'a> Planner<'a> {
             return Ok(Standing::Keep);
         }
         let target = self.shared.target;
-        let Some(found) = target.status(&entry.path, &mut self.parent)? else { return Ok(Standing::Nothing) };
-        if entry.is_dir() && found.kind == rustix::fs::FileType::Directory {
-            return Ok(Standing::Keep);
+        let found = target.status(&entry.path, &mut self.parent)?;
+        let standing = Standing::of(entry, found.as_ref(), overwrite);
+        if standing == Standing::Same {
+            let refused = target.stamp_path(entry, &entry.path, &mut self.parent)?;
+            self.shared.attributes(&entry.path, refused);
         }
-        // Names of one file are put back together, so one of them is never kept by itself.
-        let is_same = entry.meta.links.is_none()
-            && found.kind == rustix::fs::FileType::RegularFile
-            && matches!(entry.kind, Kind::File(_))
-            && (found.size, found.mtime) == (entry.size(), entry.meta.mtime);
-        match overwrite {
-            Overwrite::Never => Ok(Standing::Keep),
-            Overwrite::IfChanged if is_same => {
-                let refused = target.stamp_path(entry, &entry.path, &mut self.parent)?;
-                self.shared.attributes(&entry.path, refused);
-                Ok(Standing::Keep)
-            }
-            Overwrite::IfChanged | Overwrite::Always => Ok(Standing::Replace),
-        }
+        Ok(standing)
     }
 
     /// Names that were made become names of one that is kept, if that is what the snapshot has.
@@ -349,12 +339,4 @@ impl<'a> Planner<'a> {
         self.send_groups();
         self.before = Some((std::mem::take(&mut self.window), std::mem::take(&mut self.finish)));
     }
-}
-
-/// What becomes of what stands at a path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Nothing,
-    Keep,
-    Replace,
 }
