@@ -10,6 +10,7 @@ use super::merge::Merge;
 use super::source::{may_have_holes, read_full, segments_of, status_of, xattrs_of};
 use crate::cache::CachedEntry;
 use crate::error::Result;
+use crate::format::FILE_MAX;
 use crate::format::entry::{Content, Data, Entry, Kind, Place, Xattr};
 use crate::format::snapshot::SourceError;
 use crate::format::tar::Body;
@@ -182,6 +183,10 @@ impl Merge<'_> {
         old: Option<&CachedEntry>,
     ) -> std::result::Result<Result<Option<CachedEntry>>, Errno> {
         let size = opened.status.size;
+        if size > FILE_MAX {
+            // One hole, as nothing else is so long. No page may tell of it, and its zeros would be hashed for years.
+            return Err(Errno::FBIG);
+        }
         let segments = if may_have_holes(&opened.status) { segments_of(&opened.file, size)? } else { None };
         if is_large(size) || segments.is_some() {
             return self.read_large(opened, segments, old);

@@ -40,6 +40,9 @@ pub(super) fn entries_max(piece: usize) -> usize {
     (BlobKind::Page.limit() as usize - OTHER_TEXT) / piece
 }
 
+/// Bytes of a hole that are hashed before it is asked whether to stop: of 16 TiB that takes an hour.
+const HOLE_STEP: u64 = 16 << 20;
+
 /// Zeros to hash in place of holes.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -151,7 +154,9 @@ impl Merge<'_> {
         let mut filled = 0;
         let mut end = 0;
         for (number, &(offset, len)) in map.iter().enumerate() {
-            hasher.zeros(offset - end);
+            if let Err(error) = self.hash_hole(hasher, offset - end) {
+                return Ok(Err(error));
+            }
             end = offset + len;
             let mut at = offset;
             while at < end {
@@ -172,8 +177,17 @@ impl Merge<'_> {
                 }
             }
         }
-        hasher.zeros(opened.status.size - end);
-        Ok(Ok(Some(chunks)))
+        Ok(self.hash_hole(hasher, opened.status.size - end).map(|()| Some(chunks)))
+    }
+
+    fn hash_hole(&self, hasher: &mut FileHasher, mut len: u64) -> Result<()> {
+        while len > 0 {
+            self.stop_if_asked()?;
+            let step = len.min(HOLE_STEP);
+            hasher.zeros(step);
+            len -= step;
+        }
+        Ok(())
     }
 
     /// Stores the chunks at the window's start and moves the rest there; gives its length. With `last` zeros to add

@@ -1,6 +1,6 @@
 //! Writing the manifest: an overlay of what changed, or a fresh base.
 
-use super::merge::Outcome;
+use super::merge::{Gone, Outcome};
 use super::parent::Parent;
 use super::store::Store;
 use crate::cache::{CacheWriter, LayerInfo};
@@ -56,7 +56,7 @@ pub(super) fn write(
 }
 
 /// Writes the entries of the new cache that are wanted, and what is gone, as one layer.
-fn write_layer(store: &mut Store<'_>, gone: &[Line], wanted: impl Fn(bool) -> bool) -> Result<LayerInfo> {
+fn write_layer(store: &mut Store<'_>, gone: &[Gone], wanted: impl Fn(bool) -> bool) -> Result<LayerInfo> {
     // A fresh base over a cache that did not change needs the entries all the same.
     let blocks = store.cache()?.blocks().len();
     let mut layer = LayerWriter::default();
@@ -67,15 +67,14 @@ fn write_layer(store: &mut Store<'_>, gone: &[Line], wanted: impl Fn(bool) -> bo
             continue;
         }
         for cached in cache.read_block(number)?.into_iter().filter(|cached| wanted(cached.changed)) {
-            while let Some(line) =
-                gone.next_if(|line| order::compare(line.path(), &cached.entry.path).is_lt())
+            while let Some(gone) = gone.next_if(|gone| order::compare(&gone.path, &cached.entry.path).is_lt())
             {
-                layer.push(store, line.clone())?;
+                layer.push(store, gone.line())?;
             }
             layer.push(store, Line::Entry(cached.entry))?;
         }
     }
-    gone.try_for_each(|line| layer.push(store, line.clone()))?;
+    gone.try_for_each(|gone| layer.push(store, gone.line()))?;
     layer.finish(store)
 }
 

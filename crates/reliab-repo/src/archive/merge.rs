@@ -36,12 +36,32 @@ pub(super) struct Merge<'a> {
 #[derive(Default)]
 pub(super) struct Outcome {
     /// Entries that are no more, in order, subtrees as one.
-    pub(super) gone: Vec<Line>,
+    pub(super) gone: Vec<Gone>,
     /// Entries that are new or different.
     pub(super) changed: u64,
     /// Something is left below a folder that is gone: a fresh base tells it, as an overlay in which one page hides what stands
     /// on the next would bring back more than that if the first were lost.
     pub(super) within_gone: bool,
+}
+
+/// A path that is gone. There may be a million of them, so it is kept short: a line takes four times as much.
+pub(super) struct Gone {
+    pub(super) path: Box<[u8]>,
+    /// And all below it.
+    is_tree: bool,
+}
+
+impl Gone {
+    /// The tree, if it is gone with all below it.
+    fn tree(&self) -> Option<&[u8]> {
+        self.is_tree.then_some(&self.path)
+    }
+
+    /// As an overlay tells it.
+    pub(super) fn line(&self) -> Line {
+        let path = self.path.to_vec();
+        if self.is_tree { Line::GoneTree(path) } else { Line::Gone(path) }
+    }
 }
 
 const UNSET: u32 = u32::MAX;
@@ -191,7 +211,7 @@ impl<'a> Merge<'a> {
 
     /// Notes an entry below a folder that was gone when its turn came: that line of an overlay would hide it.
     fn look_for_gone(&mut self, path: &[u8]) {
-        if let Some(Line::GoneTree(tree)) = self.outcome.gone.last() {
+        if let Some(tree) = self.outcome.gone.last().and_then(Gone::tree) {
             self.outcome.within_gone |= order::is_within(path, tree);
         }
     }
@@ -305,13 +325,12 @@ impl<'a> Merge<'a> {
         self.store.events.entry(Some(&old.entry), None);
         self.store.forget_blocks(&old.entry);
         let path = &old.entry.path;
-        if let Some(Line::GoneTree(tree)) = self.outcome.gone.last()
+        if let Some(tree) = self.outcome.gone.last().and_then(Gone::tree)
             && order::is_within(path, tree)
         {
             return;
         }
-        let line = if old.entry.is_dir() { Line::GoneTree(path.clone()) } else { Line::Gone(path.clone()) };
-        self.outcome.gone.push(line);
+        self.outcome.gone.push(Gone { path: path.as_slice().into(), is_tree: old.entry.is_dir() });
     }
 
     pub(super) fn stop_if_asked(&self) -> Result<()> {

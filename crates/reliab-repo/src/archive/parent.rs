@@ -7,7 +7,9 @@ use crate::blob::BlobReader;
 use crate::cache::{BlockRow, Cache, CacheWriter, CachedEntry, LayerInfo, RunFolder};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Stamp};
-use crate::format::snapshot::Snapshot;
+use crate::format::escape::unescape;
+use crate::format::snapshot::{Snapshot, SourceError};
+use crate::format::{ERRORS_MAX, order};
 use crate::manifest::{Manifest, read_list};
 use crate::repository::{Repository, StoredSnapshot};
 use crate::status;
@@ -97,13 +99,14 @@ fn rebuild(job: &Job<'_>, snapshot: &Snapshot) -> Result<bool> {
     let Ok(layers) = layer_infos(repository, snapshot) else { return Ok(false) };
     let Ok(mut manifest) = Manifest::open(repository, snapshot, None) else { return Ok(false) };
     let mut writer = CacheWriter::create(&RunFolder::create(&job.cache)?)?;
+    let told = Told::of(&snapshot.errors);
     let start = Stamp { seconds: snapshot.time.timestamp(), nanos: snapshot.time.timestamp_subsec_nanos() };
     for item in &mut manifest {
         let mut entry = item.entry;
         entry.kind.for_each_blob(|blob| *blob = writer.blobs.number(&item.page.blobs[*blob as usize]));
         // The device is known only where the page says it; elsewhere a renamed file is read again.
         let device = entry.meta.links.map_or(0, |links| links.device);
-        let racy = status::is_racy_meta(&entry.meta, start);
+        let racy = status::is_racy_meta(&entry.meta, start) || told.is_of(&entry.path);
         writer.push(&CachedEntry { entry, device, racy, changed: false })?;
     }
     if !manifest.take_gaps().is_empty() {
@@ -113,6 +116,27 @@ fn rebuild(job: &Job<'_>, snapshot: &Snapshot) -> Result<bool> {
     let sparse = super::layers::sparse_bundles(repository, &writer);
     writer.finish(&job.cache.join(CACHE_FILE), &repository.config().id, layers, sparse)?;
     Ok(true)
+}
+
+/// What a snapshot tells of entries that are not whole, or may be of several moments: they are looked at again, as with the
+/// cache of its own run.
+struct Told {
+    paths: HashSet<Vec<u8>>,
+    /// The last path, where there may be more behind it.
+    last: Option<Vec<u8>>,
+}
+
+impl Told {
+    fn of(errors: &[SourceError]) -> Self {
+        let path = |error: &SourceError| unescape(&error.path).ok();
+        // They stand in the order of the walk.
+        let last = errors.last().filter(|_| errors.len() >= ERRORS_MAX).and_then(path);
+        Self { paths: errors.iter().filter_map(path).collect(), last }
+    }
+
+    fn is_of(&self, path: &[u8]) -> bool {
+        self.paths.contains(path) || self.last.as_ref().is_some_and(|last| order::compare(path, last).is_gt())
+    }
 }
 
 fn layer_infos(repository: &Repository, snapshot: &Snapshot) -> Result<Vec<LayerInfo>> {
@@ -126,4 +150,25 @@ fn layer_infos(repository: &Repository, snapshot: &Snapshot) -> Result<Vec<Layer
             Ok(LayerInfo { list: *list, entries, pages: rows.iter().map(|row| row.id).collect() })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_is_looked_at_again_and_all_behind_the_last_of_too_many() {
+        let error = |path: String| SourceError { path, error: SourceError::CHANGED.to_owned() };
+        let told = Told::of(&[error("a/b%25".into()), error("c".into())]);
+        let check = |told: &Told, path: &str, expected: bool| {
+            assert_eq!(told.is_of(path.as_bytes()), expected, "{path}");
+        };
+        for (path, expected) in [("a/b%", true), ("a/b", false), ("c", true), ("d", false)] {
+            check(&told, path, expected);
+        }
+        let many: Vec<_> = (0..ERRORS_MAX).map(|number| error(format!("m/{number:04}"))).collect();
+        let told = Told::of(&many);
+        let of_many = [("m/0007", true), ("m/00070", false), ("a", false), ("m/0999", true), ("n", true)];
+        of_many.iter().for_each(|(path, expected)| check(&told, path, *expected));
+    }
 }

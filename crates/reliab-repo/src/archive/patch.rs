@@ -108,7 +108,8 @@ impl Merge<'_> {
                     changed.push((number, hash));
                 }
             }
-            if changed.len() as u64 > most {
+            // Who asks to stop is heard where the file is cut by content then.
+            if changed.len() as u64 > most || self.store.events.stop_requested() {
                 return Ok(None);
             }
             at += want as u64;

@@ -13,9 +13,10 @@ use rustix::fs::FileType;
 
 use super::file::is_as_it_was;
 use super::source::{Opener, may_have_holes, read_full, status_of, xattrs_of};
+use crate::format::entry::Xattr;
 use crate::walk::{ReadFile, WalkItem, Walked};
 
-/// Larger files are read when their turn comes.
+/// Larger files are read when their turn comes, and those with larger attributes.
 const FILE_MAX: u64 = 64 * 1024;
 /// Entries of a batch, and bytes of the files in it after which it ends.
 const BATCH_ENTRIES: usize = 128;
@@ -151,11 +152,16 @@ fn is_wanted(walked: &Walked) -> bool {
 /// A file that is whole, and still as the walk saw it.
 fn read(opener: &mut Opener, walked: &Walked) -> Option<Box<ReadFile>> {
     let file = opener.open(walked).ok()?;
-    let xattrs = xattrs_of(&file).ok()?;
+    // Those of a batch are held at once; few files have any.
+    let xattrs = xattrs_of(&file).ok().filter(|xattrs| len_of(xattrs) <= FILE_MAX)?;
     let mut content = vec![0; usize::try_from(walked.status.size).ok()?];
     let is_whole = read_full(&file, &mut content, 0).ok()? == content.len();
     let is_still = is_as_it_was(&walked.status, &status_of(&file).ok()?);
     (is_whole && is_still).then(|| Box::new(ReadFile { xattrs, content }))
+}
+
+fn len_of(xattrs: &[Xattr]) -> u64 {
+    xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use crate::status;
 
 const BLOCK_MIN: u64 = 128;
 const BLOCK_MAX: u64 = 1024;
+/// A block of this many bytes is closed: it is held whole, and each entry may have 4 MiB of attributes.
+const BLOCK_BYTES: u64 = 4 << 20;
 const WRITE_BUFFER: usize = 256 * 1024;
 
 /// Blobs by number, some of them not yet closed, and how much of each bundle is live.
@@ -142,7 +144,9 @@ impl CacheWriter {
         self.count(cached);
         let at_cut =
             self.block.entries >= BLOCK_MIN && path_hash(&cached.entry.path).is_multiple_of(PAGE_CUT);
-        if at_cut || self.block.entries >= BLOCK_MAX { self.close_block() } else { Ok(()) }
+        let len = self.written + self.buffer.len() as u64 - self.block_at;
+        let is_full = self.block.entries >= BLOCK_MAX || len >= BLOCK_BYTES;
+        if at_cut || is_full { self.close_block() } else { Ok(()) }
     }
 
     fn add_rows(&mut self, cached: &CachedEntry, position: u64) {
@@ -311,5 +315,30 @@ impl CacheWriter {
             self.flush()?;
         }
         Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::{Meta, Place};
+
+    #[test]
+    fn a_block_of_entries_with_many_attributes_is_closed_before_it_fills_the_memory() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut writer = CacheWriter::create(&RunFolder::create(cache.path()).unwrap()).unwrap();
+        let blob = writer.blobs.number(&BlobId([1; 32]));
+        let entry = |number: u8| {
+            let kind = Kind::Dir(Place { blob, offset: 0 });
+            let xattrs = vec![(b"user.large".to_vec(), vec![number; 3 << 20])];
+            let entry = Entry { path: vec![b'a' + number], kind, meta: Meta::default(), xattrs };
+            CachedEntry { entry, device: 1, racy: false, changed: false }
+        };
+        let entries: Vec<_> = (0..9).map(entry).collect();
+        entries.iter().for_each(|entry| writer.push(entry).unwrap());
+        writer.end_entries().unwrap();
+        assert!(writer.blocks().iter().all(|block| block.len < 8 << 20), "of 27 MiB");
+        let read = (0..writer.blocks().len()).flat_map(|number| writer.read_block(number).unwrap());
+        assert!(read.eq(entries));
     }
 }

@@ -64,7 +64,8 @@ impl Status {
         reason = "field types differ between architectures"
     )]
     pub fn new(stat: &Stat) -> Self {
-        let nanos = |value| u32::try_from(value).unwrap_or(0);
+        // A damaged file system may tell any number. A page with more than there are is refused, and all that is on it.
+        let nanos = |value| u32::try_from(value).map_or(0, |nanos| nanos.min(999_999_999));
         Self {
             kind: FileType::from_raw_mode(stat.st_mode),
             mode: stat.st_mode & 0o7777,
@@ -278,4 +279,18 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     path.push(b'/');
     path.extend_from_slice(name);
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_system_makes_a_time_that_pages_do_not_have() {
+        let mut stat = rustix::fs::stat("/").unwrap();
+        // The most that ext4 keeps room for.
+        (stat.st_mtime_nsec, stat.st_ctime_nsec) = ((1 << 30) - 1, 5);
+        let status = Status::new(&stat);
+        assert_eq!((status.mtime.nanos, status.ctime.nanos), (999_999_999, 5));
+    }
 }

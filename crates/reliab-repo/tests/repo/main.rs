@@ -7,6 +7,7 @@
 mod beside;
 mod between_names;
 mod check;
+mod come_and_go;
 mod copies;
 mod crash;
 mod damage;

@@ -6,13 +6,17 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reliab_repo::archive::{BackupOptions, BackupReport, backup};
 use reliab_repo::event::{Events, Silent};
 use reliab_repo::format::entry::Entry;
-use reliab_repo::format::snapshot::SourceError;
+use reliab_repo::format::escape::escape;
+use reliab_repo::format::snapshot::{Snapshot, SourceError};
 use reliab_repo::id::ObjectId;
+use reliab_repo::repository::Repository;
 use reliab_repo::storage::Storage;
+use reliab_repo::walk::snapshot_path;
 use reliab_testkit::engine::{local, options, read_back, restore_all, verify_all};
 use reliab_testkit::scan::{ItemKind, Scan};
 use reliab_testkit::tree::{Scratch, set_mtime, set_xattr};
@@ -217,6 +221,77 @@ fn what_vanishes_after_it_was_listed_is_a_note_whatever_it_is() {
     assert_eq!(report.unreadable, 0);
     let scan = lab.whole(report.stored.id);
     assert_eq!(scan.keys().map(|path| String::from_utf8_lossy(path)).collect::<Vec<_>>(), ["", "a"]);
+}
+
+/// Keeps the names of what was looked at, and how often it was asked whether to stop.
+#[derive(Default)]
+struct Watching {
+    looked_at: Mutex<Vec<String>>,
+    asked: AtomicUsize,
+}
+
+impl Events for Watching {
+    fn entry(&self, _: Option<&Entry>, new: Option<&Entry>) {
+        let name = new.and_then(|entry| entry.path.rsplit(|&byte| byte == b'/').next().map(<[u8]>::to_vec));
+        self.looked_at.lock().unwrap().extend(name.map(|name| String::from_utf8(name).unwrap()));
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+#[test]
+fn what_a_snapshot_tells_of_is_looked_at_again_though_the_cache_is_lost() {
+    let lab = Lab::new(Scratch::in_memory().unwrap());
+    ["a", "b", "c"].iter().for_each(|name| fs::write(lab.source(name), name).unwrap());
+    // By a clock that is ahead nothing was written just now.
+    let at = |seconds| BackupOptions {
+        time: chrono::Utc::now() + chrono::TimeDelta::seconds(seconds),
+        ..lab.options()
+    };
+    let first = backup(lab.storage(), &at(1), &Silent).unwrap().stored;
+    let looked_at = |options: BackupOptions| {
+        fs::remove_dir_all(lab.scratch.path().join("cache")).unwrap();
+        let watching = Watching::default();
+        let report = backup(lab.storage(), &options, &watching).unwrap();
+        assert_eq!(report.stored.snapshot.stats.unmodified_files, 3);
+        watching.looked_at.into_inner().unwrap()
+    };
+    let again = looked_at(at(2));
+    assert_eq!(again, Vec::<String>::new(), "the test needs files that are taken as unchanged");
+    // As if it had changed while it was read.
+    let path = escape(&snapshot_path(&lab.source("b"))).into_owned();
+    let errors = vec![SourceError { path, error: SourceError::CHANGED.to_owned() }];
+    let repository = Repository::open(lab.storage()).unwrap();
+    let latest = repository.snapshots().find("latest").unwrap();
+    assert_eq!(latest.snapshot.parent, Some(first.id));
+    let (parent, time) = (Some(latest.id), at(3).time);
+    repository.publish_snapshot(Snapshot { errors, parent, time, ..latest.snapshot.clone() }).unwrap();
+    assert_eq!(looked_at(at(4)), ["b"]);
+    assert_eq!(looked_at(at(5)), Vec::<String>::new(), "it was whole");
+}
+
+#[test]
+fn a_hole_longer_than_a_page_can_tell_is_no_file_to_store_and_long_ones_can_be_stopped() {
+    let lab = Lab::new(Scratch::in_memory().unwrap());
+    fs::write(lab.source("a"), "stays").unwrap();
+    fs::File::create(lab.source("hole")).unwrap().set_len(1 << 30).unwrap();
+    let watching = Watching::default();
+    let report = lab.back_up(&watching);
+    assert_eq!(report.stored.snapshot.errors, vec![]);
+    assert!(watching.asked.into_inner() > 60, "whoever asks to stop waits for the whole of it");
+    assert!(
+        matches!(lab.whole(report.stored.id)[&b"hole"[..]].kind, ItemKind::File(len, _) if len == 1 << 30)
+    );
+    if let Err(error) = fs::File::create(lab.source("endless")).unwrap().set_len((1 << 56) + 1) {
+        println!("not tested, the file system has no such files: {error}");
+        return;
+    }
+    let report = lab.back_up(&Silent);
+    assert_eq!(told(&report.stored.snapshot.errors), [("endless", "File too large")]);
+    assert_eq!((report.unreadable, report.stored.snapshot.stats.files), (1, 2));
 }
 
 /// A folder as sshfs shows it, over a pipe.
