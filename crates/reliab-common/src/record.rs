@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::clock::Clock;
 use crate::exit::{Ending, Exit, Level};
 use crate::fact::{self, CheckResult, Facts};
+use crate::rhythm::is_good;
 use crate::state::{State, StateError, nanos, time};
 
 /// Where runs are recorded; without a state file, nowhere.
@@ -70,11 +71,31 @@ impl<'a> RunRecord<'a> {
         self.end((end.name(), end.code(), end.level()), figures, facts)
     }
 
-    /// Records that the run could not do its work, and why.
+    /// Records that the run could not do its work, and why; but not that a person mistyped the name of a job.
     pub fn fail<E: Ending>(self, exit: Exit, error: &str) -> Result<(), StateError> {
+        let may_be_mistyped = self.schedule.is_none() && exit == Exit::Usage && is_job::<E>(exit);
+        if may_be_mistyped && self.take_back()? {
+            return Ok(());
+        }
         let level = if is_job::<E>(exit) { exit.level() } else { Exit::Failed.level() };
         let end = (failed_name::<E>(exit), E::failed(exit).code(), level);
         self.end(end, &serde_json::json!({ "error": error }), &Facts::default())
+    }
+
+    /// Removes the start of this run if its job never did its work: then it is none that anybody waits for. False if it did.
+    fn take_back(&self) -> Result<bool, StateError> {
+        let Some(state) = self.state else { return Ok(false) };
+        state.write(|db| {
+            let sql = "SELECT DISTINCT outcome FROM run WHERE tool = ?1 AND job = ?2 AND outcome IS NOT NULL";
+            let mut known = db.prepare_cached(sql)?;
+            let outcomes = known.query_map([&self.tool, &self.job], |row| row.get::<_, String>(0))?;
+            let outcomes = outcomes.collect::<rusqlite::Result<Vec<_>>>()?;
+            if outcomes.iter().any(|outcome| is_good(outcome)) {
+                return Ok(false);
+            }
+            db.execute("DELETE FROM run WHERE id = ?1", [self.id])?;
+            Ok(true)
+        })
     }
 
     fn end(
@@ -249,6 +270,26 @@ mod tests {
         let checks = fact::latest_checks(recorder.state().unwrap(), "probe").unwrap();
         assert_eq!(checks[0].check.summary, "failed: no probe");
         assert_eq!(checks[0].check.level, Level::Critical);
+    }
+
+    #[test]
+    fn a_job_that_a_person_mistyped_is_none_and_one_that_is_scheduled_or_has_worked_stays_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recorder, clock) = (recorder(dir.path()), clock());
+        let state = recorder.state().unwrap();
+        let start = |job, schedule| RunRecord::start(&recorder, "backup", job, schedule, &clock);
+        let runs = || recent(state, "backup", 10).unwrap().len();
+        let told = || fact::latest_checks(state, "backup").unwrap().len();
+        start("/mistyped", None).fail::<Exit>(Exit::Usage, "not a repository").unwrap();
+        assert_eq!((runs(), told()), (0, 0));
+        start("/scheduled", Some("backup")).fail::<Exit>(Exit::Usage, "not a repository").unwrap();
+        start("/tried", None).fail::<Exit>(Exit::Failed, "disk full").unwrap();
+        assert_eq!((runs(), told()), (2, 2));
+        start("/scheduled", None).fail::<Exit>(Exit::Usage, "no such option").unwrap();
+        assert_eq!((runs(), told()), (2, 2), "what the timer found stays the last word");
+        start("/worked", None).finish(Exit::Done, &Value::Null, &Facts::default()).unwrap();
+        start("/worked", None).fail::<Exit>(Exit::Usage, "its disk is away").unwrap();
+        assert_eq!((runs(), told()), (4, 3));
     }
 
     #[test]

@@ -140,8 +140,8 @@ pub fn seen(db: &Connection, schedule: &Schedule, name: &str, now: DateTime<Utc>
     let since = scheduled_since(db, name, job, now)?;
     let tool = job.tool(name);
     let alone = schedule.iter().filter(|(name, job)| job.tool(name) == tool).count() == 1;
-    let of_job = "started <= ?1 AND tool = ?3 AND (schedule = ?2 OR (?4 AND schedule IS NULL))";
-    let known = params![nanos(now + CLOCK_ERROR), name, tool, alone];
+    let of_job = "started <= ?1 AND tool = ?3 AND (schedule = ?2 OR (?4 AND schedule IS NULL AND job = coalesce(?5, job)))";
+    let known = params![nanos(now + CLOCK_ERROR), name, tool, alone, scheduled_job(db, name, &tool)?];
     let sql = format!(
         "SELECT outcome, max(started) FROM run WHERE {of_job} AND outcome IS NOT NULL GROUP BY outcome"
     );
@@ -156,6 +156,13 @@ pub fn seen(db: &Connection, schedule: &Schedule, name: &str, now: DateTime<Utc>
     let latest = format!("SELECT started, outcome FROM run WHERE {of_job} ORDER BY started DESC LIMIT 1");
     let latest = db.query_row(&latest, known, |row| Ok((time(row.get(0)?), row.get(1)?))).optional()?;
     Ok(Seen { since, good, latest })
+}
+
+/// Which of the tool's jobs the timer started last: of runs by a person only those of the same stand for it, and of another
+/// repository none. `None` as long as no timer has.
+fn scheduled_job(db: &Connection, name: &str, tool: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT job FROM run WHERE tool = ?1 AND schedule = ?2 ORDER BY started DESC LIMIT 1";
+    db.prepare_cached(sql)?.query_row([tool, name], |row| row.get(0)).optional()
 }
 
 /// Whether a run that ended so did its work; a check that finds something unknown or critical has.
@@ -339,6 +346,23 @@ mod tests {
         bench.run("verify", None, Exit::Done);
         let found = bench.after(TimeDelta::hours(8));
         assert_eq!((found[0].1, found[1].1), (Level::Critical, Level::Ok));
+    }
+
+    #[test]
+    fn what_a_person_backed_up_elsewhere_does_not_hide_a_dead_timer() {
+        let bench = bench("[backup]\nat = \"02:30\"");
+        bench.run("backup", Some("backup"), Exit::Done);
+        bench.after(TimeDelta::zero());
+        let by_hand = |job| {
+            RunRecord::start(&bench.recorder, "backup", job, None, &bench.clock)
+                .finish(Exit::Done, &Value::Null, &Facts::default())
+                .unwrap();
+        };
+        bench.clock.advance(TimeDelta::hours(40));
+        by_hand("another repository");
+        assert_eq!(bench.after(TimeDelta::minutes(1))[0].1, Level::Critical);
+        by_hand("job");
+        assert_eq!(bench.after(TimeDelta::minutes(1))[0].1, Level::Ok);
     }
 
     #[test]

@@ -17,21 +17,23 @@ use reliab_common::state::State;
 use reliab_common::table::columns;
 use reliab_common::ui::Ui;
 use reliab_common::upkeep::up_for;
+use serde_json::json;
 
 use crate::due::Due;
 use crate::overview::Overview;
-use crate::{prometheus, terminal};
+use crate::{forget, prometheus, terminal};
 
 const EXAMPLES: &str = "  \
   reliab status                              jobs, checks, open incidents and waiting messages
   reliab status --nagios                     the worst of it in one line
   reliab status --prometheus                 as text for Prometheus
-  reliab status --prometheus --output /var/lib/prometheus/node-exporter/reliab.prom";
+  reliab status --prometheus --output /var/lib/prometheus/node-exporter/reliab.prom
+  reliab status --forget 'backup /mnt/try'   a job that was tried, failed and is none";
 
 /// Show what is known: jobs and when they ran, checks, open incidents, messages that wait.
 ///
 /// A scheduled job that is late is CRITICAL, and a result that its job did not repeat in time is a WARNING at least.
-/// It reads the state file; all it may note there is since when a job is scheduled. The exit code is that of the worst thing shown.
+/// It reads the state file; all it may note there is since when a job is scheduled, and what to forget. The exit code is that of the worst thing shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help_of::<Level>(EXAMPLES))]
 pub struct Args {
@@ -44,6 +46,9 @@ pub struct Args {
     /// Write the metrics to FILE in one step, for the textfile collector of Prometheus' node exporter.
     #[arg(long, value_name = "FILE", requires = "prometheus")]
     output: Option<PathBuf>,
+    /// Show JOB no more until it runs again, such as one that was only tried: its tool and name, as they are shown.
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["nagios", "prometheus"])]
+    forget: Option<String>,
 }
 
 impl Tool for Args {
@@ -66,7 +71,18 @@ impl Tool for Args {
             own: session.env.var(rhythm::VARIABLE).and_then(|name| name.to_str()),
         };
         let overview = Overview::read(&state, &due)?;
-        self.show(&overview, ui)
+        let Some(name) = &self.forget else { return self.show(&overview, ui) };
+        let job = forget::find(&overview, &state, &session.config.schedule, name)?;
+        forget::forget(&state, job, session.clock.now())?;
+        if ui.is_json() {
+            ui.json(&document(
+                Self::NAME,
+                Level::Ok,
+                json!({ "forgotten": { "tool": job.tool, "job": job.job } }),
+            ));
+        }
+        ui.summary(format_args!("forgot {name}: it is shown again when it runs"));
+        Ok(Level::Ok)
     }
 }
 
@@ -91,6 +107,12 @@ impl Args {
             ui.json(&document(Self::NAME, level, overview));
         } else if !ui.is_quiet() || level != Level::Ok {
             terminal::lines(overview, columns()).into_iter().for_each(|line| ui.out(line));
+            if let Some(job) =
+                overview.jobs.iter().find(|job| job.level != Level::Ok && job.last_good.is_none())
+            {
+                let name = job.name().replace('\'', "'\\''");
+                ui.note(format_args!("of a job that was only tried: `reliab status --forget '{name}'`"));
+            }
         }
         Ok(level)
     }

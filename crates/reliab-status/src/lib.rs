@@ -4,6 +4,7 @@
 
 mod command;
 mod due;
+mod forget;
 mod overview;
 mod prometheus;
 mod terminal;

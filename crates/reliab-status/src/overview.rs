@@ -9,10 +9,11 @@ use reliab_common::exit::{Ending as _, Exit, Level};
 use reliab_common::rhythm::{self, is_good};
 use reliab_common::state::{State, StateError, nanos, time};
 use reliab_common::units::rough;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::due::Due;
+use crate::forget::FORGOTTEN;
 
 /// What was not heard of for longer is left out.
 const FORGET: TimeDelta = TimeDelta::days(60);
@@ -112,6 +113,13 @@ pub(crate) struct StateFile {
     pub bytes: u64,
 }
 
+impl JobView {
+    /// The name by which it is shown and can be forgotten.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.tool, self.job)
+    }
+}
+
 impl Overview {
     /// Reads what the state knows, and judges it by what is due.
     pub fn read(state: &State, due: &Due<'_>) -> Result<Self, StateError> {
@@ -171,8 +179,11 @@ fn jobs(db: &Connection, since: i64) -> rusqlite::Result<Vec<JobView>> {
     let sql = "SELECT tool, job, started, ended, outcome, exit, pid
         FROM (SELECT *, row_number() OVER (PARTITION BY tool, job ORDER BY started DESC, id DESC) AS place
             FROM run WHERE started >= ?1) latest
-        WHERE place = 1 ORDER BY tool, job";
-    let mut jobs: Vec<JobView> = db.prepare(sql)?.query_map([since], job)?.collect::<Result<_, _>>()?;
+        WHERE place = 1 AND started > coalesce(
+            (SELECT CAST(value AS INTEGER) FROM cursor WHERE name = ?2 || tool || ' ' || job), 0)
+        ORDER BY tool, job";
+    let wanted = params![since, FORGOTTEN];
+    let mut jobs: Vec<JobView> = db.prepare(sql)?.query_map(wanted, job)?.collect::<Result<_, _>>()?;
     let mut good = last_good(db)?;
     for job in &mut jobs {
         job.last_good = good.remove(&(job.tool.clone(), job.job.clone()));

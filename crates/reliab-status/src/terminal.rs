@@ -61,7 +61,7 @@ fn incidents(overview: &Overview) -> Vec<Row> {
 fn jobs(overview: &Overview) -> Vec<Row> {
     let row = |job: &JobView| Row {
         level: job.level,
-        name: format!("{} {}", job.tool, job.job),
+        name: job.name(),
         age: overview.ago(job.started),
         text: ending(job, overview),
     };

@@ -92,6 +92,72 @@ fn a_backup_that_fails_makes_the_status_critical() {
     assert_eq!(report["heartbeats"][0]["name"], "nightly dump");
 }
 
+/// What a person mistyped is no job, unless it is one that somebody waits for.
+#[test]
+fn what_was_mistyped_is_not_watched_and_what_was_tried_can_be_forgotten() {
+    let bench = bench();
+    bench.write("file", "no repository");
+    let status = || {
+        let output = bench.run(&["status"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let usage = |args: &[&str]| assert_eq!(bench.run(args).status.code(), Some(2), "{args:?}");
+    usage(&["backup", "--repo", "file"]);
+    usage(&["restore", "--target", "data"]);
+    usage(&["verify", "--repo", "mistyped"]);
+    assert_eq!(status().0, Some(0), "{}", status().1);
+    // A timer mistypes nothing: what it runs is to work.
+    let scheduled = |args: &[&str]| bench.command(args).env("RELIAB_SCHEDULE", "backup").output().unwrap();
+    assert_eq!(scheduled(&["backup", "--repo", "file"]).status.code(), Some(2));
+    let (code, text) = status();
+    assert_eq!(code, Some(2), "{text}");
+    let forget = |job: &str| bench.run(&["status", "--forget", job]);
+    let name = |path: &str| format!("backup {}", bench.path(path).display());
+    let refused = forget(&name("file"));
+    assert_eq!(refused.status.code(), Some(3));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("[schedule.backup] runs it; put right what fails"), "{told}");
+    usage(&["backup", "--repo", "file"]);
+    assert_eq!(status().0, Some(2), "the timer's failure stays");
+    fs::remove_file(bench.path("file")).unwrap();
+    assert!(scheduled(&["backup", "--repo", "file"]).status.success());
+    assert_eq!(status().0, Some(0), "{}", status().1);
+    // Tried and failed is no mistake of typing; it is shown until it is forgotten.
+    assert_eq!(bench.run(&["backup", "absent", "--repo", "it's tried"]).status.code(), Some(1));
+    let (code, text) = status();
+    assert_eq!(code, Some(2), "{text}");
+    let advised = bench.run(&["status", "--verbose"]);
+    let advised = String::from_utf8(advised.stderr).unwrap();
+    let command = advised.split('`').nth(1).unwrap_or_else(|| panic!("no command in {advised}"));
+    let line = command.replacen("reliab", "../reliab", 1);
+    let mut typed = Command::new("sh");
+    typed.args(["-c", &line]).current_dir(bench.path("")).env("RELIAB_STATE_DIR", "../state");
+    assert!(typed.status().unwrap().success(), "{command}");
+    assert_eq!(status().0, Some(0), "{}", status().1);
+    assert_eq!(forget(&name("it's tried")).status.code(), Some(3), "it is not shown");
+}
+
+/// What is open about a job that is forgotten closes with the next evaluation.
+#[test]
+fn an_incident_about_a_forgotten_job_is_closed() {
+    let bench = Bench::new();
+    let rule = "[channel.here]\ntype = \"console\"\n[[rule]]\nwhen = \"job * is failed\"\nchannels = [\"here\"]\nclear_for = \"0s\"\n";
+    bench.write("reliab.toml", rule);
+    let open = || {
+        assert!(bench.run(&["alert"]).status.success());
+        let report = bench.run(&["alert", "list", "--json"]);
+        String::from_utf8(report.stdout).unwrap().contains("\"open\"")
+    };
+    assert_eq!(bench.run(&["backup", "absent"]).status.code(), Some(1));
+    assert!(open());
+    let name = format!("backup {}", bench.path("backups").display());
+    let forgotten = bench.run(&["status", "--forget", &name, "--json"]);
+    let report: Value = serde_json::from_slice(&forgotten.stdout).unwrap();
+    assert_eq!((&report["outcome"], &report["forgotten"]["tool"]), (&"ok".into(), &"backup".into()));
+    assert!(!open());
+    assert_eq!(bench.run(&["status"]).status.code(), Some(0));
+}
+
 #[test]
 fn metrics_are_written_whole_and_promtool_finds_nothing_wrong() {
     let bench = bench();
