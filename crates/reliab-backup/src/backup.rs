@@ -125,7 +125,9 @@ impl Tool for Args {
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let options = self.resolve(session)?;
-        session.record(&creation::job(&options.folder), ui, |job, ui| run(options, job, ui))
+        let (job, is_dry) = (creation::job(&options.folder), options.engine.dry_run);
+        let act = |job: &Job<'_>, ui: &mut Ui| run(options, job, ui);
+        if is_dry { session.unrecorded(ui, act) } else { session.record(&job, ui, act) }
     }
 }
 

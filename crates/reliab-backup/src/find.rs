@@ -21,18 +21,20 @@ use crate::app::{Tool, after_help};
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gaps};
 use crate::failure::{ErrorTable, UsageError};
-use crate::repo::{OpenRepository, RepoArg, Selected};
+use crate::repo::{NamedSource, OpenRepository, RepoArg, Selected};
 use crate::session::Session;
 use crate::stream::{Stream, fields};
 
 const EXAMPLES: &str = "  \
   reliab find app.log                          by name, in every snapshot
   reliab find '*.conf' --snapshot latest:etc   in a part of one
-  reliab find 'data/**/*.db'                   by path";
+  reliab find 'data/**/*.db'                   by path, as ls shows it
+  reliab find '/srv/app/data/*.db'             by path, as it was on the disk";
 
 /// Find paths in all snapshots, newest first.
 ///
-/// A pattern is as in .gitignore: without a slash it is matched with names, with one it is matched with paths.
+/// A pattern is as in .gitignore: without a slash it is matched with names, with one it is matched with paths as `ls` shows
+/// them. One that begins with a slash is also matched with paths from the root of the file system, as they were.
 /// On a terminal, names with control characters are quoted as bash reads them. Elsewhere each name is written as it is,
 /// so one with a newline in it takes two lines: programs read --json.
 #[derive(Debug, clap::Args)]
@@ -67,9 +69,12 @@ impl Tool for Args {
 
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let patterns = compile(&self.patterns, self.ignore_case)?;
+        let rooted: Vec<_> =
+            self.patterns.iter().filter(|pattern| pattern.starts_with('/')).cloned().collect();
+        let rooted = (!rooted.is_empty()).then(|| compile(&rooted, self.ignore_case)).transpose()?;
         let repository = self.repo.open(session, ui)?;
         let places = self.places(&repository)?;
-        let finder = Finder { repository: &repository, patterns, gaps: RefCell::default() };
+        let finder = Finder { repository: &repository, patterns, rooted, gaps: RefCell::default() };
         if ui.is_json() {
             return finder.print_json(&places, ui);
         }
@@ -86,7 +91,9 @@ impl Tool for Args {
         }
         if hits == 0 && finder.gaps.borrow().is_empty() {
             let snapshots = counted(places.len() as u64, "snapshot", "snapshots");
-            ui.note(format_args!("nothing matches in {snapshots}"));
+            let has_path = self.patterns.iter().any(|pattern| pattern.contains('/'));
+            let ls = if has_path { "; paths are matched as `reliab ls` shows them" } else { "" };
+            ui.note(format_args!("nothing matches in {snapshots}{ls}"));
         }
         Ok(tell_gaps(ui, &finder.gaps.into_inner()))
     }
@@ -107,6 +114,8 @@ impl Args {
 struct Finder<'a> {
     repository: &'a OpenRepository,
     patterns: Gitignore,
+    /// Those that begin at the root.
+    rooted: Option<Gitignore>,
     gaps: RefCell<Vec<GapView>>,
 }
 
@@ -114,8 +123,12 @@ impl Finder<'_> {
     /// Shows each match in a snapshot until told that it is enough.
     fn search(&self, place: &Selected, show: &mut dyn FnMut(&ManifestEntry) -> bool) -> anyhow::Result<()> {
         let mut manifest = self.repository.manifest(place)?;
+        let sources = match self.rooted {
+            Some(_) => self.repository.named_sources(&place.stored),
+            None => Vec::new(),
+        };
         for found in manifest.by_ref() {
-            if self.matches(&found) && !show(&found) {
+            if self.matches(&found, &sources) && !show(&found) {
                 return Ok(());
             }
         }
@@ -123,9 +136,15 @@ impl Finder<'_> {
         Ok(())
     }
 
-    fn matches(&self, found: &ManifestEntry) -> bool {
-        let path = Path::new(OsStr::from_bytes(&found.entry.path));
-        self.patterns.matched(path, found.entry.is_dir()).is_ignore()
+    fn matches(&self, found: &ManifestEntry, sources: &[NamedSource]) -> bool {
+        let (path, is_dir) = (&found.entry.path, found.entry.is_dir());
+        let fits = |patterns: &Gitignore, path: &[u8]| {
+            patterns.matched(Path::new(OsStr::from_bytes(path)), is_dir).is_ignore()
+        };
+        fits(&self.patterns, path)
+            || self.rooted.as_ref().is_some_and(|rooted| {
+                sources.iter().filter_map(|source| source.whole_of(path)).any(|whole| fits(rooted, &whole))
+            })
     }
 
     fn print_json(&self, places: &[Selected], ui: &mut Ui) -> anyhow::Result<Exit> {

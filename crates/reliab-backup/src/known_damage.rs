@@ -10,6 +10,7 @@ use reliab_common::exit::Exit;
 use reliab_common::state::{State, StateError, time};
 
 use crate::creation::location;
+use crate::repo::command;
 
 /// Verifications that are looked at, the latest first.
 const RECENT: u32 = 200;
@@ -35,9 +36,10 @@ enum Depth {
 pub(crate) fn warning(folder: &Path, state: Option<&State>) -> Option<String> {
     // A record that cannot be read is told of when this run is written to it.
     let found = last_found(&verifications(state?, folder).ok()?)?;
+    let verify = command("verify", folder);
     Some(format!(
         "`reliab verify` found damage in this repository on {}, and a backup stores nothing anew that it finds there: \
-         `reliab verify` names what is hit; under \"Repair\" the README of reliab says how to mend it",
+         {verify} names what is hit; under \"Repair\" the README of reliab says how to mend it",
         clock::local(found)
     ))
 }

@@ -18,8 +18,9 @@ use reliab_repo::repository::{Repository, SnapshotList, SnapshotSpec, StoredSnap
 use reliab_repo::storage::{LocalStorage, Storage};
 use reliab_repo::walk::snapshot_path;
 
-use crate::failure::UsageError;
+use crate::failure::{Advised, UsageError};
 use crate::session::Session;
+use crate::terminal;
 
 /// Where the repository is.
 #[derive(Debug, Args)]
@@ -97,6 +98,9 @@ fn describe(problem: &IndexProblem) -> String {
         IndexProblem::UnreadableTable { pack, reason } => {
             format!("pack {} cannot be used ({reason}); `reliab verify` lists what it hits", pack.short())
         }
+        IndexProblem::UnreadableFolder { key, reason } => {
+            format!("the folder {key} cannot be used ({reason}); `reliab verify` lists what it hits")
+        }
         IndexProblem::ForeignFile(key) => format!("{key} does not belong into the repository"),
     }
 }
@@ -109,14 +113,22 @@ pub(crate) fn storage(folder: &Path) -> Arc<dyn Storage> {
 /// Says which repository an error is about, where its text does not.
 pub(crate) fn of(folder: &Path) -> impl Fn(Error) -> anyhow::Error {
     let repository = format!("repository {}", folder.display());
+    let verify = command("verify", folder);
     move |error| match error {
-        Error::Storage { .. }
-        | Error::Unsupported { .. }
-        | Error::Damaged { .. }
-        | Error::MissingBlob(_)
-        | Error::NoSnapshot { .. } => anyhow::Error::new(error).context(repository.clone()),
+        error if error.is_damage() => {
+            let next_step = format!("{verify} lists what is damaged and what it hits");
+            anyhow::Error::new(error).context(Advised { doing: repository.clone(), next_step })
+        }
+        Error::Storage { .. } | Error::Unsupported { .. } | Error::NoSnapshot { .. } => {
+            anyhow::Error::new(error).context(repository.clone())
+        }
         other => other.into(),
     }
+}
+
+/// A command about this repository that can be pasted into a shell, in backquotes.
+pub(crate) fn command(command: &str, folder: &Path) -> String {
+    format!("`reliab {command} --repo {}`", terminal::quoted_word(&folder.display().to_string()))
 }
 
 /// A repository that was opened to be read.
@@ -172,8 +184,9 @@ impl OpenRepository {
             return Ok(place);
         }
         let (path, id) = (escape(&path), stored.id.short());
+        let ls = command(&format!("ls {id}"), &self.folder);
         let text = format!(
-            "cannot find {path} in snapshot {id}: `reliab ls {id}` lists what it holds, `reliab find` looks in all"
+            "cannot find {path} in snapshot {id}: {ls} lists what it holds, `reliab find` looks in all"
         );
         Err(UsageError(text).into())
     }
@@ -182,19 +195,31 @@ impl OpenRepository {
     /// entries begin with what they were called, which may have been less. Where that is not certain, nothing is found.
     fn place_in_source(&self, stored: &StoredSnapshot, path: &[u8]) -> Option<Vec<u8>> {
         let whole = [b"/", path].concat();
-        let paths = stored.snapshot.paths.iter();
-        let sources: Vec<_> = paths.filter_map(|path| unescape(path).ok()).map(|path| clean(&path)).collect();
-        for source in sources.iter().filter(|source| order::is_within(&whole, source)) {
-            let mut names = names_of(source);
-            names.retain(|name| self.is_source(stored, name));
-            let others = sources.iter().filter(|other| *other != source);
-            if let [name] = &names[..]
-                && !others.flat_map(|other| names_of(other)).any(|other| other == *name)
-            {
-                return Some(join(name, &whole[source.len()..]));
-            }
-        }
-        None
+        let sources = sources_of(stored);
+        let around = sources.iter().filter(|source| order::is_within(&whole, source));
+        let named = |source: &Vec<u8>| Some((source.len(), self.name_of(stored, source, &sources)?));
+        let (len, name) = around.filter_map(named).next()?;
+        Some(join(&name, &whole[len..]))
+    }
+
+    /// The sources of a snapshot of which it is certain what they are called in it: where they lay, and their names.
+    pub fn named_sources(&self, stored: &StoredSnapshot) -> Vec<NamedSource> {
+        let sources = sources_of(stored);
+        let named = |whole: &Vec<u8>| {
+            let name = self.name_of(stored, whole, &sources)?;
+            Some(NamedSource { whole: whole.clone(), name })
+        };
+        sources.iter().filter_map(named).collect()
+    }
+
+    /// What a source is called in a snapshot; `None` where that is not certain.
+    fn name_of(&self, stored: &StoredSnapshot, source: &[u8], sources: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let mut names = names_of(source);
+        names.retain(|name| self.is_source(stored, name));
+        let [name] = &names[..] else { return None };
+        let others = sources.iter().filter(|other| *other != source);
+        let is_taken = others.flat_map(|other| names_of(other)).any(|other| other == *name);
+        (!is_taken).then(|| name.clone())
     }
 
     /// Whether a source is called so: there is an entry, and none that it lies in.
@@ -217,6 +242,35 @@ impl OpenRepository {
             Manifest::open(&self.repository, &stored.snapshot, below).map_err(of(&self.folder))?;
         Ok(manifest.next().is_some() || !manifest.take_gaps().is_empty())
     }
+}
+
+/// A source and what it is called in a snapshot.
+pub(crate) struct NamedSource {
+    /// Its path from the root, with the slash there.
+    whole: Vec<u8>,
+    name: Vec<u8>,
+}
+
+impl NamedSource {
+    /// The path from the root, without the slash there, of an entry; `None` if it is not of this source.
+    pub fn whole_of(&self, path: &[u8]) -> Option<Vec<u8>> {
+        if !order::is_within(path, &self.name) {
+            return None;
+        }
+        let top = if self.whole.is_empty() { &b"."[..] } else { &self.whole[1..] };
+        let below = match &self.name[..] {
+            name if name == path => b"",
+            b"." => path,
+            name => &path[name.len()..],
+        };
+        Some(join(top, below))
+    }
+}
+
+/// Where the sources of a snapshot lay.
+fn sources_of(stored: &StoredSnapshot) -> Vec<Vec<u8>> {
+    let paths = stored.snapshot.paths.iter();
+    paths.filter_map(|path| unescape(path).ok()).map(|path| clean(&path)).collect()
 }
 
 /// A path from the root without `..` and a slash at its end, as far as its letters tell.
@@ -247,6 +301,22 @@ fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_have_a_path_from_the_root_where_their_source_is_known() {
+        let check = |whole: &str, name: &str, path: &str, expected: Option<&str>| {
+            let source = NamedSource { whole: whole.into(), name: name.into() };
+            let found = source.whole_of(path.as_bytes());
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{name} {path}");
+        };
+        check("/srv/data", "data", "data/x/y", Some("srv/data/x/y"));
+        check("/srv/data", "data", "data", Some("srv/data"));
+        check("/srv/data", "data", "data2/x", None);
+        check("/srv/data", ".", "x", Some("srv/data/x"));
+        check("/srv/data", ".", ".", Some("srv/data"));
+        check("/srv/data", "srv/data", "srv/data/x", Some("srv/data/x"));
+        check("", ".", "etc/hosts", Some("etc/hosts"));
+    }
 
     #[test]
     fn a_source_may_have_been_called_by_any_end_of_its_path() {

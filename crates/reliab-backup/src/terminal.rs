@@ -20,6 +20,18 @@ pub(crate) fn quoted_text(text: &str) -> String {
     String::from_utf8_lossy(&quoted(text.as_bytes())).into_owned()
 }
 
+/// A word as a shell reads it: as it is, or in quotes.
+pub(crate) fn quoted_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if word.contains(char::is_control) {
+        return quoted_text(word);
+    }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 fn quote(c: char, quoted: &mut Vec<u8>) {
     let mut bytes = [0; 4];
     let bytes = c.encode_utf8(&mut bytes).as_bytes();

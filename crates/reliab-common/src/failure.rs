@@ -14,6 +14,17 @@ use crate::units::UnitError;
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// What was being done when an error came, and what to do about it, where only who did it can tell: the context of that
+/// error.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct Advised {
+    /// What was being done, or where: it stands before the error.
+    pub doing: String,
+    /// What to do about it, in place of what is said of such errors elsewhere.
+    pub next_step: String,
+}
+
 /// What a tool says about the errors of its own engine, one link of a chain at a time.
 ///
 /// Each function answers `None` for an error that it does not know.
@@ -50,7 +61,8 @@ impl Failure {
         let part = |link| (table.part)(link).unwrap_or_else(|| plain(link));
         let mut text = error.chain().map(part).collect::<Vec<_>>().join(": ");
         let step_of = |link| (table.next_step)(link).or_else(|| common_step(link));
-        if let Some(step) = error.chain().find_map(step_of) {
+        let advised = error.downcast_ref::<Advised>().map(|advised| advised.next_step.as_str());
+        if let Some(step) = advised.or_else(|| error.chain().find_map(step_of)) {
             text.push_str("; ");
             text.push_str(step);
         }

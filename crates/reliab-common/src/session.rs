@@ -109,6 +109,19 @@ impl Session {
         result.map(|outcome| outcome.exit)
     }
 
+    /// Does what leaves no record, stoppable by signals: a dry run has neither done the job's work nor failed to.
+    pub fn unrecorded<E: Ending>(
+        &self,
+        ui: &mut Ui,
+        act: impl FnOnce(&Job<'_>, &mut Ui) -> anyhow::Result<Outcome<E>>,
+    ) -> anyhow::Result<E> {
+        // What was recorded before is looked at all the same, where there is a record.
+        let folder = paths::state_dir(self.global.state_dir.as_deref(), &self.env);
+        let recorder = folder.map_or_else(|_| Recorder::off(), |folder| Recorder::open(&folder).0);
+        let stop = Stop::on_signals().context("cannot listen for signals")?;
+        act(&Job { session: self, recorder: &recorder, stop }, ui).map(|outcome| outcome.exit)
+    }
+
     /// Looks after overdue jobs and the state file; trouble with that is not the run's.
     fn keep_up(&self, state: &State, ui: &mut Ui) {
         let path = self.config_path.as_deref();

@@ -94,6 +94,42 @@ fn a_path_from_the_root_never_leads_to_another_file() {
 }
 
 #[test]
+fn a_pattern_from_the_root_finds_what_lay_there_however_the_source_was_named() {
+    let bench = backed_up();
+    let top = bench.path("");
+    let top = top.to_str().unwrap().trim_end_matches('/');
+    let found = |pattern: &str| {
+        let report = json(&done(bench.run(&["find", pattern, "--json", "--snapshot", "latest"])));
+        let hits = report["matches"].as_array().unwrap().clone();
+        hits.iter().map(|hit| hit["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (source, listed) in [
+        ("data", "data/logs/app.log"),
+        (".", "data/logs/app.log"),
+        (top, &format!("{}/data/logs/app.log", &top[1..])),
+    ] {
+        done(bench.run(&["backup", source, "--quiet", "--exclude", "backups"]));
+        for pattern in ["data/logs/*.log", "data/**/app.log", "*/logs/app.log"] {
+            assert_eq!(found(&format!("{top}/{pattern}")), [listed], "{source} {pattern}");
+        }
+        // Also where the name of the source itself is part of the pattern.
+        assert_eq!(
+            found(&format!("{}/*/data/logs/app.log", top.rsplit_once('/').unwrap().0)),
+            [listed],
+            "{source}"
+        );
+        assert_eq!(found(&format!("{top}/logs/*.log")), Vec::<String>::new(), "{source}");
+        assert_eq!(found(&format!("/{listed}")), [listed], "as it is listed");
+        assert_eq!(found(&format!("{top}/DATA/logs/app.log")), Vec::<String>::new(), "{source}");
+    }
+    let told = told(&bench.run(&["find", "/nowhere/x", "--verbose"]));
+    assert!(
+        told.contains("nothing matches in 4 snapshots; paths are matched as `reliab ls` shows them"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_source_that_is_called_otherwise_leaves_nothing_under_its_old_name() {
     let bench = Bench::new();
     for number in 0..1500 {
@@ -147,8 +183,8 @@ fn verbose_lists_what_a_backup_would_add_and_what_it_added() {
     let gone = ["-    data/logs/", "-    data/logs/app.log"];
     assert_eq!(lines(&dry), gone);
     assert_eq!(lines(&["backup", "data", "--exclude", "*.tmp", "--dry-run"]), unchanged);
-    let would = lines(&["restore", "--include", "app.log", "--target", "out", "--dry-run", "--verbose"]);
-    assert_eq!(would, ["+    data/logs/app.log"]);
+    let would = ["restore", "--include", "app.log", "--target", "out", "--dry-run", "--verbose"];
+    assert!(told(&done(bench.run(&would))).starts_with("create     data/logs/app.log\ndry run: "));
     // A document stays one.
     json(&done(bench.run(&["backup", "data", "--json", "--verbose"])));
 }

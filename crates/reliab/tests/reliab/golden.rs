@@ -277,6 +277,11 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
     bench.show(&["verify", "--repo", "small/b"]);
     bench.show(&["restore", "--verify", "--repo", "small/b"]);
     bench.show(&["restore", "--verify", "--repo", "backups", "--scratch", "small"]);
+    assert!(bench.run(&["backup"]).status.success());
+    bench.show(&["restore", "--verify", "--scratch", "small"]);
+    assert!(fs::read_dir(bench.path("small")).unwrap().count() == 1, "the scratch folder is removed");
+    bench.show(&["restore", "--target", "small/out"]);
+    bench.show(&["restore", "--target", "small/out", "--overwrite", "if-changed"]);
     drop(unmount);
     bench.compare("full-disk.txt");
 }

@@ -56,6 +56,7 @@ fn a_backup_warns_of_damage_until_a_verification_that_reads_as_much_finds_none()
     for repository in ["backups", "./backups", bench.path("backups").to_str().unwrap()] {
         let told = ends(&bench, &["backup", "data", "--quiet", "--repo", repository], 0);
         assert!(told.contains(WARNING), "{repository}: {told}");
+        assert!(told.contains(&format!("`reliab verify --repo {repository}` names what is hit")), "{told}");
     }
     // Another repository is none of its business.
     let told = ends(&bench, &["backup", "data", "--repo", "other"], 0);

@@ -17,6 +17,7 @@ mod overwrite;
 mod peers;
 mod recover;
 mod reliability_md;
+mod restore_preview;
 mod restore_twice;
 mod signals;
 mod status;

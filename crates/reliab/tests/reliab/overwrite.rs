@@ -124,7 +124,7 @@ fn a_named_source_on_another_file_system_inside_a_source_is_backed_up() {
 }
 
 #[test]
-fn a_full_target_holds_whole_files_alone_and_never_completes_it() {
+fn a_full_target_holds_whole_files_alone_and_what_is_advised_completes_it() {
     let scratch = Scratch::new().unwrap();
     let place = scratch.path();
     let out = place.join("out");
@@ -149,8 +149,10 @@ fn a_full_target_holds_whole_files_alone_and_never_completes_it() {
             fs::read(path).unwrap() != fs::read(place.join("data").join(path.file_name().unwrap())).unwrap()
         })
         .collect();
+    let told = String::from_utf8_lossy(&full.stderr).into_owned();
     let roomy = mount("remount,size=20m").unwrap();
-    let completed = reliab(place, &["restore", "--target", "out", "--overwrite", "never", "--quiet"]);
+    // As it is advised.
+    let completed = reliab(place, &["restore", "--target", "out", "--quiet", "--overwrite", "if-changed"]);
     let differences = rsync_differences(&place.join("data"), &out.join("data"));
     assert!(Command::new("umount").arg(&out).status().unwrap().success());
     assert_eq!(full.status.code(), Some(1), "{}", String::from_utf8_lossy(&full.stderr));
@@ -160,5 +162,12 @@ fn a_full_target_holds_whole_files_alone_and_never_completes_it() {
         "{}",
         String::from_utf8_lossy(&completed.stderr)
     );
-    assert!(differences.iter().all(|line| line.contains("d..t")), "{differences:#?}");
+    assert_eq!(differences, Vec::<String>::new());
+    assert!(
+        told.starts_with("error: the restore into out is not complete: cannot restore data/")
+            && told.contains(
+                "; make room there and run it again with --overwrite if-changed: what is there is whole"
+            ),
+        "{told}"
+    );
 }

@@ -97,6 +97,10 @@ fn a_restore_that_is_told_to_stop_leaves_whole_files_and_the_next_one_does_the_r
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("stopped by a signal"), "{said}");
+        assert!(
+            said.contains("; run it again with --overwrite if-changed: what is there is whole"),
+            "{said}"
+        );
         assert_eq!(half_files(&data, &restored), Vec::<String>::new());
         assert!(fs::read_dir(&restored).unwrap().count() < 80, "it was stopped in the middle");
     }

@@ -1,27 +1,27 @@
-//! `restore`: a snapshot, or a part of it, back on disk; and the rehearsal of it.
+//! `restore`: a snapshot, or a part of it, back on disk; the rehearsal of it; and the dry run, which only tells.
+
+mod advice;
+mod report;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
-use reliab_common::count::counted;
 use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
-use reliab_common::units;
 use reliab_repo::event::Events;
-use reliab_repo::format::snapshot::SourceError;
-use reliab_repo::restore::{self as engine, Overwrite, RestoreOptions, RestoreReport, Skipped};
-use serde::Serialize;
+use reliab_repo::restore::{self as engine, Overwrite, RestoreOptions, Skipped};
 use serde_json::json;
 
+use self::report::Done;
 use crate::app::{Tool, after_help, document};
 use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
-use crate::events::{UiEvents, Warnings};
+use crate::events::UiEvents;
 use crate::failure::{ErrorTable, UsageError};
 use crate::listing::Listing;
 use crate::repo::{OpenRepository, RepoArg, Selected, of};
@@ -32,10 +32,9 @@ const EXAMPLES: &str = "  \
   reliab restore --target /tmp/r                       the latest snapshot into a new folder
   reliab restore latest:data/app.db --target . --overwrite always
   reliab restore 2026-01-31 --target /tmp/r --verify   the last one of that day, read back and compared
+  reliab restore --target /srv --overwrite if-changed --dry-run --verbose
+                                                       what it would do, path by path
   reliab restore --verify                              rehearse: restore to a scratch folder, compare, remove";
-
-/// Entries that could not be restored and are shown as text.
-const SHOWN: usize = 100;
 
 /// Restore a snapshot, or a part of it.
 ///
@@ -70,7 +69,7 @@ pub struct Args {
     /// What to do with what is already in the target.
     #[arg(long, value_name = "WHEN", requires = "target")]
     overwrite: Option<OverwriteArg>,
-    /// Tell what would be restored, with --verbose entry by entry, but write nothing.
+    /// Tell what would be done to what is in the target, with --verbose path by path, but write nothing.
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// Threads that decompress and write [default: one a processor].
@@ -122,38 +121,6 @@ struct Options {
     rehearsal: bool,
 }
 
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    snapshot: String,
-    time: String,
-    repository: &'a Path,
-    /// `None` for a rehearsal.
-    target: Option<&'a Path>,
-    dry_run: bool,
-    rehearsal: bool,
-    /// Whether what was restored was read back.
-    verified: bool,
-    seconds: f64,
-    /// `None` if nothing was read back.
-    verify_seconds: Option<f64>,
-    #[serde(flatten)]
-    done: &'a RestoreReport,
-    /// What was read back and differs from the snapshot.
-    differences: &'a [Skipped],
-    #[serde(flatten)]
-    warnings: Warnings,
-}
-
-/// What was done, and how long it took.
-struct Done {
-    report: RestoreReport,
-    differences: Vec<Skipped>,
-    took: Duration,
-    verify_took: Option<Duration>,
-    warnings: Warnings,
-}
-
 impl Tool for Args {
     const NAME: &'static str = "restore";
     const ERRORS: &'static ErrorTable = ENGINE_ERRORS;
@@ -167,9 +134,9 @@ impl Tool for Args {
         }
         let repository = self.repo.open(session, ui)?;
         let selected = repository.select_of(self.snapshot.take().as_ref(), self.host.as_deref())?;
-        session.record(&creation::job(&repository.folder), ui, |job, ui| {
-            self.restore(&repository, &selected, job, ui)
-        })
+        let (job, is_dry) = (creation::job(&repository.folder), self.dry_run);
+        let act = |job: &Job<'_>, ui: &mut Ui| self.restore(&repository, &selected, job, ui);
+        if is_dry { session.unrecorded(ui, act) } else { session.record(&job, ui, act) }
     }
 }
 
@@ -233,12 +200,12 @@ fn run(
     ui: &mut Ui,
 ) -> anyhow::Result<Outcome<Exit>> {
     let done = act(repository, selected, options, job, ui)?;
-    let exit = exit_of(&done);
-    tell_troubles(selected, &done, ui);
+    let exit = done.exit();
+    done.tell_troubles(selected, options, ui);
     if ui.is_json() {
-        ui.json(&document(Args::NAME, exit, report(repository, selected, options, &done)));
+        ui.json(&document(Args::NAME, exit, done.document(repository, selected, options)));
     }
-    ui.summary(summary(selected, options, &done));
+    ui.summary(done.summary(selected, options));
     let figures = json!({
         "snapshot": selected.stored.id.to_string(), "repository": repository.folder,
         "rehearsal": options.rehearsal, "verified": options.verify,
@@ -264,9 +231,11 @@ fn act(
     }
     let listing = Listing::new(&events, ui);
     let result = engine::restore(&repository.repository, &selected.stored, &options.engine, &listing);
+    let paths = listing.into_previewed().filter(|_| options.engine.dry_run);
     let warnings = events.finish(ui);
     let mut done = Done {
-        report: result.map_err(&in_repository)?,
+        report: result.map_err(|error| advice::on(error, options).unwrap_or_else(&in_repository))?,
+        paths,
         differences: Vec::new(),
         took: started.elapsed(),
         verify_took: None,
@@ -289,110 +258,6 @@ fn act(
         done.verify_took = Some(started.elapsed());
     }
     Ok(done)
-}
-
-/// What differs after a restore without complaint is damage, whoever did it; what may not be read back need not differ.
-fn exit_of(done: &Done) -> Exit {
-    let Done { report, differences, .. } = done;
-    let is_damage = differences.iter().chain(&report.skipped).any(|entry| entry.damaged);
-    let is_all = differences.is_empty() && report.skipped.is_empty() && report.attributes.is_empty();
-    match (is_damage, is_all) {
-        (true, _) => Exit::Damaged,
-        (false, false) => Exit::Partial,
-        (false, true) => Exit::Done,
-    }
-}
-
-fn tell_troubles(selected: &Selected, done: &Done, ui: &mut Ui) {
-    let (wrong, unread): (Vec<_>, Vec<_>) = done.differences.iter().partition(|found| found.damaged);
-    for (kind, entries) in [
-        ("not restored", done.report.skipped.iter().collect::<Vec<_>>()),
-        ("restored in part", done.report.attributes.iter().collect()),
-        ("wrong after the restore", wrong),
-        ("not verified", unread),
-    ] {
-        for entry in entries.iter().take(SHOWN) {
-            ui.error(format_args!("{kind}: {}: {}", entry.path, entry.reason));
-        }
-        if let Some(more @ 1..) = entries.len().checked_sub(SHOWN) {
-            ui.error(format_args!("and {more} more {kind}"));
-        }
-    }
-    let errors = &selected.stored.snapshot.errors;
-    let unread = errors.iter().filter(|error| error.error != SourceError::CHANGED).count() as u64;
-    if unread > 0 {
-        let what = counted(unread, "path", "paths");
-        ui.warn(format_args!(
-            "{what} could not be read when the snapshot was made: \"errors\" of snapshots/{} names them",
-            selected.stored.id
-        ));
-    }
-    if done.report.owners_skipped {
-        ui.note("owners were not restored: that needs root");
-    }
-}
-
-fn report<'a>(
-    repository: &'a OpenRepository,
-    selected: &Selected,
-    options: &'a Options,
-    done: &'a Done,
-) -> Report<'a> {
-    Report {
-        snapshot: selected.stored.id.to_string(),
-        time: selected.stored.snapshot.time.to_rfc3339(),
-        repository: &repository.folder,
-        target: (!options.rehearsal).then_some(&options.engine.target),
-        dry_run: options.engine.dry_run,
-        rehearsal: options.rehearsal,
-        verified: options.verify,
-        seconds: done.took.as_secs_f64(),
-        verify_seconds: done.verify_took.map(|took| took.as_secs_f64()),
-        done: &done.report,
-        differences: &done.differences,
-        warnings: done.warnings.clone(),
-    }
-}
-
-fn summary(selected: &Selected, options: &Options, done: &Done) -> String {
-    let name = match (options.rehearsal, options.engine.dry_run) {
-        (true, _) => "rehearsal: restored ",
-        (_, true) => "dry run: would restore ",
-        _ => "restored ",
-    };
-    let mut parts = vec![format!(
-        "{name}snapshot {}: {} ({}) in {}",
-        selected.stored.id.short(),
-        counted(done.report.entries, "entry", "entries"),
-        units::bytes(done.report.bytes),
-        units::duration(done.took),
-    )];
-    if done.report.kept > 0 {
-        parts.push(format!("{} kept", counted(done.report.kept, "file", "files")));
-    }
-    if !done.report.skipped.is_empty() {
-        let skipped = done.report.skipped.len() as u64;
-        parts.push(format!("{} not restored", counted(skipped, "entry", "entries")));
-    }
-    if let Some(took) = done.verify_took {
-        let wrong = done.differences.iter().filter(|found| found.damaged).count() as u64;
-        let unread = done.differences.len() as u64 - wrong;
-        let result = match (wrong, unread, done.report.skipped.is_empty()) {
-            (0, 0, true) => "every byte is as it was".to_owned(),
-            (0, 0, false) => "the rest is as it was".to_owned(),
-            (0, unread, _) => {
-                format!("{} not verified, the rest is as it was", counted(unread, "entry", "entries"))
-            }
-            (wrong, ..) => format!("{} wrong", counted(wrong, "entry is", "entries are")),
-        };
-        parts.push(format!("read back in {}: {result}", units::duration(took)));
-    }
-    if options.rehearsal {
-        parts.push("scratch folder removed".to_owned());
-    }
-    // The first part may be all there is; the rest has a line of its own, to fit 80 columns.
-    let rest = parts.split_off(1);
-    if rest.is_empty() { parts.concat() } else { format!("{}\n  {}", parts.concat(), rest.join("; ")) }
 }
 
 #[cfg(test)]
