@@ -69,6 +69,8 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, Malformed> {
 
 /// The longest path that is stored, bytes.
 const PATH_LIMIT: usize = 64 * 1024;
+/// The longest text of a path, or of the target of a link, bytes.
+pub(super) const ESCAPED_MAX: usize = 3 * PATH_LIMIT;
 
 /// True if a decoded path may stand in a snapshot: relative, no empty, `.` or `..` component, no NUL.
 pub fn is_well_formed(path: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! Every magic number, version and limit, and pure encoding and decoding: `docs/format.md` in code.
 
+mod bounded;
 pub mod config;
 pub mod entry;
 pub mod escape;
@@ -40,7 +41,7 @@ pub const PAGE_CUT: u64 = 128;
 /// A pack of this many bytes is closed.
 pub const PACK_SIZE: u64 = 32 << 20;
 
-/// Overlays over a base before a run folds them.
+/// Overlays over a base before a run folds them; no snapshot has more.
 pub const OVERLAYS_MAX: usize = 8;
 
 /// The largest metadata file (snapshot, index, table, configuration) that is read, bytes.
@@ -52,7 +53,9 @@ pub const FILE_MAX: u64 = 1 << 56;
 /// Pieces of a large file: one for each this many bytes of its data, and two. Chunks and blocks are larger.
 pub const PIECE_MIN: u64 = 512;
 /// The most pieces of one file. As many different ones do not fit a page.
-pub const PIECES_MAX: u64 = 1 << 25;
+pub const PIECES_MAX: usize = 1 << 25;
+/// The most data segments of a file with holes; the list of more does not fit its head.
+pub const SEGMENTS_MAX: usize = 1 << 22;
 
 /// Errors that a snapshot keeps.
 pub const ERRORS_MAX: usize = 1000;
@@ -62,10 +65,21 @@ pub const ERRORS_MAX: usize = 1000;
 #[error("{0}")]
 pub struct Malformed(pub String);
 
+/// Bytes of a reason that are kept.
+const REASON_MAX: usize = 500;
+
 impl Malformed {
     /// What is wrong, in words that read after "it is damaged:".
     pub fn new(reason: impl ToString) -> Self {
-        Self(reason.to_string())
+        let mut reason = reason.to_string();
+        if reason.len() > REASON_MAX {
+            // It may repeat what a file holds, and that may be anything.
+            let end = (0..=REASON_MAX).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or(0);
+            reason.truncate(end);
+            reason.push('…');
+            reason.shrink_to_fit();
+        }
+        Self(reason)
     }
 }
 

@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
+use super::bounded::{self, has_long_string};
 use super::entry::{Content, Data, Entry, Extent, Kind, Large, Links, Meta, Pieces, Place, Stamp, Xattr};
-use super::escape::{escape, is_well_formed, unescape};
-use super::{FILE_MAX, Malformed, PAGE_MAX, PIECE_MIN, PIECES_MAX, order};
+use super::escape::{ESCAPED_MAX, escape, is_well_formed, unescape};
+use super::{FILE_MAX, Malformed, PAGE_BYTES, PAGE_MAX, PIECE_MIN, PIECES_MAX, SEGMENTS_MAX, order};
 use crate::id::{BlobId, Digest};
 
 /// User and group names by number.
@@ -280,12 +281,30 @@ fn encode_large(text: &mut String, large: &Large) {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawHeader {
+struct RawHeader<'a> {
     page: u32,
-    blobs: Vec<String>,
-    users: BTreeMap<u32, String>,
-    groups: BTreeMap<u32, String>,
-    blake3: String,
+    blobs: Vec<RawId>,
+    #[serde(borrow)]
+    users: RawNames<'a>,
+    #[serde(borrow)]
+    groups: RawNames<'a>,
+    blake3: &'a str,
+}
+
+/// Names of owners: no more than there are entries.
+type RawNames<'a> = bounded::Map<u32, &'a str, PAGE_MAX>;
+
+/// A blob's id, read where it stands.
+#[derive(Deserialize)]
+#[serde(try_from = "&str")]
+struct RawId(BlobId);
+
+impl TryFrom<&str> for RawId {
+    type Error = String;
+
+    fn try_from(text: &str) -> Result<Self, String> {
+        BlobId::parse(text).map(Self).ok_or_else(|| "bad blob id".to_owned())
+    }
 }
 
 #[derive(Deserialize)]
@@ -309,56 +328,91 @@ struct RawEntry<'a> {
     device: Option<u64>,
     target: Option<&'a str>,
     rdev: Option<(u32, u32)>,
-    #[serde(default)]
-    xattrs: BTreeMap<&'a str, &'a str>,
+    #[serde(borrow, default)]
+    xattrs: bounded::Map<&'a str, &'a str, XATTRS_MAX>,
     size: Option<u64>,
-    at: Option<Vec<u32>>,
+    at: Option<bounded::List<u32, 2>>,
     head: Option<u32>,
-    chunks: Option<Vec<u32>>,
-    extents: Option<Vec<(u32, u32, u32)>>,
-    map: Option<Vec<(u64, u64)>>,
+    chunks: Option<bounded::List<u32, PIECES_MAX>>,
+    extents: Option<bounded::List<RawExtent, PIECES_MAX>>,
+    map: Option<bounded::List<(u64, u64), SEGMENTS_MAX>>,
     #[serde(borrow)]
     was: Option<(usize, &'a str)>,
     #[serde(default)]
     restamp: bool,
 }
 
-/// Reads a page of at most `PAGE_MAX` lines; every path is checked to be well formed and in order, every blob number to be in the table.
+/// Attributes of one entry: the kernel lists 64 KiB of names (xattr(7)).
+const XATTRS_MAX: usize = 1 << 15;
+
+/// Bytes of the names and values of one entry as they are written; a writer leaves out what is more than 4 MiB.
+const XATTRS_TEXT_MAX: usize = 16 << 20;
+
+#[derive(Deserialize)]
+#[serde(from = "(u32, u32, u32)")]
+struct RawExtent(Extent);
+
+impl From<(u32, u32, u32)> for RawExtent {
+    fn from((blob, offset, len): (u32, u32, u32)) -> Self {
+        Self(Extent { blob, offset, len })
+    }
+}
+
+/// Reads a page of at most `PAGE_MAX` lines, of which only the last may be behind `PAGE_BYTES`; every path is checked to be
+/// well formed and in order, every blob number to be in the table.
 pub fn decode_page(text: &[u8]) -> Result<Page, Malformed> {
     let text = std::str::from_utf8(text).map_err(Malformed::new)?;
     let (header, rest) =
         text.split_once('\n').ok_or_else(|| Malformed::new("the page has no header line"))?;
-    let raw: RawHeader = serde_json::from_str(header).map_err(Malformed::new)?;
+    let raw: RawHeader<'_> = from_line(header)?;
     if raw.page != 1 {
         return Err(Malformed(format!("page version {} is not known", raw.page)));
     }
-    let parse_id = |id: &String| BlobId::parse(id).ok_or_else(|| Malformed(format!("bad blob id {id:?}")));
-    let blobs = raw.blobs.iter().map(parse_id).collect::<Result<Vec<_>, _>>()?;
+    let blobs: Vec<BlobId> = raw.blobs.into_iter().map(|id| id.0).collect();
     let names = Names { users: decode_names(raw.users)?, groups: decode_names(raw.groups)? };
     let mut expected = Expected::default();
-    let mut lines = Vec::new();
+    let (mut lines, mut at) = (Vec::new(), 0);
     for line in rest.lines() {
         // Lines that say little compress to nothing and take much room here.
         if lines.len() == PAGE_MAX {
             return Err(Malformed(format!("the page has more than {PAGE_MAX} entries")));
         }
+        if at >= PAGE_BYTES {
+            return Err(Malformed(format!("the page goes on behind {PAGE_BYTES} bytes of entries")));
+        }
         lines.push(decode_line(line, blobs.len(), &mut expected)?);
+        at += line.len() + 1;
     }
-    set_digests(&mut lines, &raw.blake3)?;
+    set_digests(&mut lines, raw.blake3)?;
     if lines.windows(2).any(|pair| order::compare(pair[0].path(), pair[1].path()).is_ge()) {
         return Err(Malformed::new("the page is not sorted"));
     }
     Ok(Page { blobs, names, lines })
 }
 
-fn decode_names(names: BTreeMap<u32, String>) -> Result<BTreeMap<u32, String>, Malformed> {
-    let decode = |name: String| String::from_utf8(unescape(&name)?).map_err(Malformed::new);
-    names.into_iter().map(|(id, name)| Ok((id, decode(name)?))).collect()
+fn from_line<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Malformed> {
+    if has_long_string(line) {
+        return Err(Malformed::new("a text in it is too long"));
+    }
+    serde_json::from_str(line).map_err(Malformed::new)
+}
+
+/// The bytes that a text stands for.
+fn decode_text(text: &str) -> Result<Vec<u8>, Malformed> {
+    if text.len() > ESCAPED_MAX { Err(Malformed::new("a path in it is too long")) } else { unescape(text) }
+}
+
+fn decode_names(names: RawNames<'_>) -> Result<BTreeMap<u32, String>, Malformed> {
+    let decode = |name: &str| String::from_utf8(decode_text(name)?).map_err(Malformed::new);
+    names.0.into_iter().map(|(id, name)| Ok((id, decode(name)?))).collect()
 }
 
 /// Gives the files of a page their digests, in order.
 fn set_digests(lines: &mut [Line], digests: &str) -> Result<(), Malformed> {
     let bad = || Malformed::new("the page's digests do not fit its files");
+    if digests.len() > (PAGE_MAX * 32).div_ceil(3) * 4 {
+        return Err(bad());
+    }
     let raw = BASE64.decode(digests).map_err(Malformed::new)?;
     let (digests, []) = raw.as_chunks::<32>() else { return Err(bad()) };
     let mut digests = digests.iter();
@@ -371,8 +425,8 @@ fn set_digests(lines: &mut [Line], digests: &str) -> Result<(), Malformed> {
 }
 
 fn decode_line(line: &str, blobs: usize, expected: &mut Expected) -> Result<Line, Malformed> {
-    let raw: RawEntry<'_> = serde_json::from_str(line).map_err(Malformed::new)?;
-    let path = unescape(raw.path)?;
+    let mut raw: RawEntry<'_> = from_line(line)?;
+    let path = decode_text(raw.path)?;
     if !is_well_formed(&path) {
         return Err(Malformed(format!("path {:?} is not allowed", raw.path)));
     }
@@ -381,14 +435,15 @@ fn decode_line(line: &str, blobs: usize, expected: &mut Expected) -> Result<Line
         "gone-tree" => return Ok(Line::GoneTree(path)),
         _ => {}
     }
-    let bad = |what: &str| Malformed(format!("entry {:?}: {what}", raw.path));
+    let written = raw.path;
+    let bad = |what: &str| Malformed(format!("entry {written:?}: {what}"));
     let meta = decode_meta(&raw).ok_or_else(|| bad("bad mode, time or links"))?;
     let xattrs = decode_xattrs(&raw)?;
-    let place = match raw.at.as_deref() {
+    let place = match &raw.at {
         None => None,
-        Some(at) => Some(decode_place(at, raw.size, expected).ok_or_else(|| bad("bad place"))?),
+        Some(at) => Some(decode_place(&at.0, raw.size, expected).ok_or_else(|| bad("bad place"))?),
     };
-    let mut kind = decode_kind(&raw, place)?.ok_or_else(|| bad("fields do not fit its type"))?;
+    let mut kind = decode_kind(&mut raw, place)?.ok_or_else(|| bad("fields do not fit its type"))?;
     let mut in_table = true;
     kind.for_each_blob(|blob| in_table &= (*blob as usize) < blobs);
     if !in_table {
@@ -412,7 +467,10 @@ fn decode_meta(raw: &RawEntry<'_>) -> Option<Meta> {
 fn decode_xattrs(raw: &RawEntry<'_>) -> Result<Vec<Xattr>, Malformed> {
     let decode =
         |(name, value): (&&str, &&str)| Ok((unescape(name)?, BASE64.decode(value).map_err(Malformed::new)?));
-    let mut xattrs = raw.xattrs.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    if raw.xattrs.0.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > XATTRS_TEXT_MAX {
+        return Err(Malformed::new("the attributes of an entry are too long"));
+    }
+    let mut xattrs = raw.xattrs.0.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     // By their names, which sort otherwise than what they are written as.
     xattrs.sort();
     Ok(xattrs)
@@ -430,8 +488,8 @@ fn decode_place(at: &[u32], size: Option<u64>, expected: &mut Expected) -> Optio
 }
 
 /// `None` where the fields do not fit the type.
-fn decode_kind(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Kind>, Malformed> {
-    let target = raw.target.map(unescape).transpose()?;
+fn decode_kind(raw: &mut RawEntry<'_>, place: Option<Place>) -> Result<Option<Kind>, Malformed> {
+    let target = raw.target.map(decode_text).transpose()?;
     Ok(match (raw.r#type, place, target, raw.rdev) {
         ("file", place, None, None) => decode_content(raw, place)?.map(Kind::File),
         ("dir", Some(place), None, None) => Some(Kind::Dir(place)),
@@ -445,7 +503,7 @@ fn decode_kind(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Kind>,
     })
 }
 
-fn decode_content(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Content>, Malformed> {
+fn decode_content(raw: &mut RawEntry<'_>, place: Option<Place>) -> Result<Option<Content>, Malformed> {
     let was = raw.was.map(|(kept, prefix)| join_was(raw.path, kept, prefix)).transpose()?;
     let data = match (place, raw.head) {
         (Some(place), None) => Some(Data::Record(place)),
@@ -459,15 +517,13 @@ fn decode_content(raw: &RawEntry<'_>, place: Option<Place>) -> Result<Option<Con
     Ok(content_fits(&content).then_some(content))
 }
 
-fn decode_large(raw: &RawEntry<'_>, head: u32) -> Option<Large> {
-    let pieces = match (&raw.chunks, &raw.extents) {
-        (Some(chunks), None) => Pieces::Chunks(chunks.clone()),
-        (None, Some(extents)) => {
-            Pieces::Extents(extents.iter().map(|&(blob, offset, len)| Extent { blob, offset, len }).collect())
-        }
+fn decode_large(raw: &mut RawEntry<'_>, head: u32) -> Option<Large> {
+    let pieces = match (raw.chunks.take(), raw.extents.take()) {
+        (Some(chunks), None) => Pieces::Chunks(chunks.0),
+        (None, Some(extents)) => Pieces::Extents(extents.0.into_iter().map(|extent| extent.0).collect()),
         _ => return None,
     };
-    Some(Large { head, pieces, map: raw.map.clone() })
+    Some(Large { head, pieces, map: raw.map.take().map(|map| map.0) })
 }
 
 /// Holes are in order and inside the file, pieces are no more than there can be, and extents add up to what is stored.
@@ -484,7 +540,7 @@ fn content_fits(content: &Content) -> bool {
         }
     }
     let stored = large.stored_len(content.size);
-    if large.pieces.len() as u64 > PIECES_MAX.min(stored / PIECE_MIN + 2) {
+    if large.pieces.len() as u64 > (PIECES_MAX as u64).min(stored / PIECE_MIN + 2) {
         return false;
     }
     match &large.pieces {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Malformed, VERSION};
+use super::{Malformed, OVERLAYS_MAX, VERSION};
 use crate::id::{BlobId, ObjectId};
 
 /// A snapshot, as its file says.
@@ -132,6 +132,9 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, Malformed> {
     if raw.reliab != "snapshot" || raw.version != VERSION {
         return Err(Malformed(format!("it is a {} of version {}", raw.reliab, raw.version)));
     }
+    if raw.layers.len() > OVERLAYS_MAX + 1 {
+        return Err(Malformed(format!("it has {} layers", raw.layers.len())));
+    }
     let layer = |id: &String| BlobId::parse(id).ok_or_else(|| Malformed::new("bad layer id"));
     let older =
         |id: &String| ObjectId::parse(id).ok_or_else(|| Malformed::new("bad id of an older snapshot"));
@@ -170,10 +173,16 @@ mod tests {
             errors: vec![SourceError { path: "x%0A".into(), error: "permission denied".into() }],
         };
         // Without anything else before it, as most are, a snapshot does not speak of it.
-        for (snapshot, lines) in [(Snapshot { after: Vec::new(), ..snapshot.clone() }, 15), (snapshot, 16)] {
+        for (snapshot, lines) in
+            [(Snapshot { after: Vec::new(), ..snapshot.clone() }, 15), (snapshot.clone(), 16)]
+        {
             let bytes = encode_snapshot(&snapshot).unwrap();
             assert_eq!(decode_snapshot(&bytes).unwrap(), snapshot);
             assert_eq!(bytes.split(|&b| b == b'\n').count(), lines);
         }
+        // A reader opens all layers at once.
+        let of = |count| Snapshot { layers: vec![BlobId([1; 32]); count], ..snapshot.clone() };
+        assert!(decode_snapshot(&encode_snapshot(&of(9)).unwrap()).is_ok());
+        assert!(decode_snapshot(&encode_snapshot(&of(10)).unwrap()).is_err());
     }
 }
