@@ -437,10 +437,11 @@ fn acls(dir: &Path) -> io::Result<()> {
     fs::create_dir(dir.join("acl folder/below"))
 }
 
-const NONE: u32 = u32::MAX;
+/// The id in a row of an ACL that names nobody.
+pub const NONE: u32 = u32::MAX;
 
 /// A POSIX ACL as the kernel stores it: version 2, then tag, permissions, id (`acl_ea_header`).
-fn acl(rows: &[(u16, u16, u32)]) -> Vec<u8> {
+pub fn acl(rows: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in rows {
         bytes.extend_from_slice(&tag.to_le_bytes());

@@ -224,6 +224,10 @@ impl Target {
                 mode = mode.difference(SET_ID);
             }
         }
+        if self.born.is_none() {
+            let list = |names: &mut [u8]| rustix::fs::flistxattr(file, names);
+            refused.extend(drop_others(xattrs, list, |name| rustix::fs::fremovexattr(file, name))?);
+        }
         refused.extend(self.set_xattrs(xattrs, |name, value| {
             rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
         })?);
@@ -263,17 +267,7 @@ impl Target {
                 Err(Errno::PERM | Errno::ACCESS) if needs_root(name) && !self.privileged => {
                     self.xattrs_skipped.store(true, Ordering::Relaxed);
                 }
-                // ext4 says ENOSPC of attributes that do not fit its block; a disk that is full shows at the next write.
-                Err(
-                    errno @ (Errno::NOTSUP
-                    | Errno::PERM
-                    | Errno::ACCESS
-                    | Errno::NOSPC
-                    | Errno::TOOBIG
-                    | Errno::RANGE),
-                ) => {
-                    refused.push((name.clone(), errno));
-                }
+                Err(errno) if costs_itself_alone(errno) => refused.push((name.clone(), errno)),
                 other => other?,
             }
         }
@@ -420,13 +414,20 @@ impl Target {
             }
         }
         let is_link = matches!(entry.kind, Kind::Symlink(..));
-        if !entry.xattrs.is_empty() {
-            if !is_link {
+        // What was made where nothing was has no attributes yet; the top folder was there.
+        let may_have_others = self.born.is_none() || path == b".";
+        if may_have_others || !entry.xattrs.is_empty() {
+            let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
+            path.extend_from_slice(name.as_bytes());
+            if may_have_others {
+                let list = |names: &mut [u8]| rustix::fs::llistxattr(&path[..], names);
+                let remove = |name: &[u8]| rustix::fs::lremovexattr(&path[..], name);
+                refused.extend(drop_others(&entry.xattrs, list, remove)?);
+            }
+            if !entry.xattrs.is_empty() && !is_link {
                 // The kernel wants write permission for attributes, whoever has the file open.
                 taken("mode", chmod_beneath(&folder, &name, Mode::RWXU), &mut refused)?;
             }
-            let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
-            path.extend_from_slice(name.as_bytes());
             refused.extend(self.set_xattrs(&entry.xattrs, |name, value| {
                 rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
             })?);
@@ -456,6 +457,58 @@ impl Target {
 fn needs_root(name: &[u8]) -> bool {
     name.starts_with(b"security.") || name.starts_with(b"trusted.")
 }
+
+/// True if a refused attribute is no reason to leave out what it belongs to: content is worth more. A disk that is broken
+/// is one, and a file that is not there any more.
+///
+/// A POSIX ACL of users that are not known here is `INVAL` (user namespaces), and ext4 says `NOSPC` of attributes that do
+/// not fit its block: a disk that is full shows at the next write.
+fn costs_itself_alone(errno: Errno) -> bool {
+    !matches!(
+        errno,
+        Errno::IO | Errno::ROFS | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::STALE | Errno::BADF
+    )
+}
+
+/// Attributes that a restore takes away where the snapshot has none of the name: whoever may read by an ACL that the
+/// folder passed on (acl(5)) could not in the snapshot. Those of security modules are the machine's own.
+fn is_droppable(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
+        || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"security.capability")
+}
+
+/// Removes attributes that the snapshot does not have; gives those that stay all the same.
+fn drop_others(
+    xattrs: &[Xattr],
+    list: impl Fn(&mut [u8]) -> std::result::Result<usize, Errno>,
+    remove: impl Fn(&[u8]) -> std::result::Result<(), Errno>,
+) -> std::result::Result<Refused, Errno> {
+    let (mut short, mut long) = ([0; 512], Vec::new());
+    let names = match list(&mut short) {
+        Ok(len) => &short[..len],
+        Err(Errno::RANGE) => {
+            long.resize(XATTR_LIST_MAX, 0);
+            let len = list(&mut long)?;
+            &long[..len]
+        }
+        // There are none, or nobody can see them.
+        Err(errno) if costs_itself_alone(errno) => &[],
+        Err(errno) => return Err(errno),
+    };
+    let mut refused = Refused::new();
+    let is_known = |name: &[u8]| xattrs.iter().any(|(known, _)| known == name);
+    for name in names.split(|&b| b == 0).filter(|name| is_droppable(name) && !is_known(name)) {
+        match remove(name) {
+            Err(Errno::NODATA) => {}
+            Err(errno) if costs_itself_alone(errno) => refused.push((name.to_vec(), errno)),
+            other => other?,
+        }
+    }
+    Ok(refused)
+}
+
+/// The most that the kernel lists (xattr(7)).
+const XATTR_LIST_MAX: usize = 65_536;
 
 /// Set-user-id and set-group-id, which lend rights to whoever runs the file.
 const SET_ID: Mode = Mode::SUID.union(Mode::SGID);
@@ -519,7 +572,9 @@ mod tests {
         let target = Target::at(folder.path(), true).unwrap();
         let xattrs: Vec<Xattr> = vec![(b"user.taken".to_vec(), vec![1]), (b"user.refused".to_vec(), vec![2])];
         // Of a file system without attributes, or one whose room for those of a file is used up.
-        for errno in [Errno::NOTSUP, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE] {
+        // Or an ACL that names users who are not known in this user namespace.
+        for errno in [Errno::NOTSUP, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE, Errno::INVAL, Errno::OVERFLOW]
+        {
             let set = |name: &[u8], _: &[u8]| if name == b"user.taken" { Ok(()) } else { Err(errno) };
             let refused = target.set_xattrs(&xattrs, set).unwrap();
             assert_eq!(refused, vec![(b"user.refused".to_vec(), errno)]);

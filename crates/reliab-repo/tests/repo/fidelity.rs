@@ -11,10 +11,14 @@ use reliab_repo::archive::{BackupReport, backup};
 use reliab_repo::event::Silent;
 use reliab_repo::format::snapshot::SourceError;
 use reliab_repo::id::ObjectId;
-use reliab_testkit::engine::{local, options, read_back, restore_all, restored_at, verify_all};
+use reliab_repo::repository::Repository;
+use reliab_repo::restore::{Overwrite, RestoreOptions, check, restore};
+use reliab_testkit::engine::{backed_up, local, options, read_back, restore_all, restored_at, verify_all};
+use reliab_testkit::generator::Generator;
 use reliab_testkit::judge::{rsync_differences, sparse_blocks};
 use reliab_testkit::scan::{ItemKind, Scan, differences, scan};
-use reliab_testkit::tree::{self, Scratch};
+use reliab_testkit::tree::{self, NONE, Scratch, acl, set_mode, set_xattr};
+use rustix::fs::{CWD, FileType, Mode};
 
 /// A source and a repository in a scratch folder.
 struct Lab {
@@ -311,4 +315,52 @@ fn digest(item: &reliab_testkit::scan::Item) -> Option<[u8; 32]> {
         ItemKind::File(_, digest) => Some(digest),
         _ => None,
     }
+}
+
+/// What a default ACL that lets another user read passes on.
+fn pass_on(folder: &Path) {
+    let readable = acl(&[(1, 7, NONE), (2, 7, 1234), (4, 5, NONE), (0x10, 7, NONE), (0x20, 5, NONE)]);
+    set_xattr(folder, "system.posix_acl_default", &readable).unwrap();
+}
+
+#[test]
+fn what_the_target_passes_on_to_new_files_or_had_before_is_not_what_they_have() {
+    let (scratch, options) = backed_up(|source| {
+        fs::create_dir_all(source.join("private/folder")).unwrap();
+        for name in ["private/secret", "private/kept"] {
+            fs::write(source.join(name), name).unwrap();
+            set_mode(&source.join(name), 0o640).unwrap();
+        }
+        fs::write(source.join("private/large"), Generator::new(3).bytes(700_000)).unwrap();
+        rustix::fs::mknodat(CWD, source.join("private/pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        symlink("secret", source.join("private/link")).unwrap();
+    })
+    .unwrap();
+    let repository = Repository::open(local(&scratch.path().join("repo"))).unwrap();
+    let snapshot = repository.snapshots().find("latest").unwrap().clone();
+    fs::create_dir(&options.target).unwrap();
+    pass_on(&options.target);
+    let private = restored_at(&options.target, &scratch.path().join("source")).join("private");
+    for overwrite in [None, Some(Overwrite::IfChanged), Some(Overwrite::Always)] {
+        if overwrite.is_some() {
+            pass_on(&private);
+            set_xattr(&private, "user.note", b"of before").unwrap();
+            fs::remove_file(private.join("secret")).unwrap();
+            fs::remove_file(private.join("large")).unwrap();
+            let kept = private.join("kept");
+            let time = fs::metadata(&kept).unwrap().modified().unwrap();
+            let readable = acl(&[(1, 6, NONE), (2, 6, 1234), (4, 4, NONE), (0x10, 6, NONE), (0x20, 0, NONE)]);
+            set_xattr(&kept, "system.posix_acl_access", &readable).unwrap();
+            fs::File::open(&kept).unwrap().set_modified(time).unwrap();
+        }
+        let options = RestoreOptions { overwrite, ..options.clone() };
+        let report = restore(&repository, &snapshot, &options, &Silent).unwrap();
+        assert_eq!((report.skipped, report.attributes), (vec![], vec![]), "{overwrite:?}");
+        assert_eq!(report.kept, u64::from(overwrite == Some(Overwrite::IfChanged)));
+        assert_eq!(check(&repository, &snapshot, &options, &Silent).unwrap(), vec![], "{overwrite:?}");
+    }
+    // What is none of the snapshot's stays as it was.
+    let mut names = [0; 100];
+    let len = rustix::fs::llistxattr(&options.target, &mut names).unwrap();
+    assert!(names[..len].starts_with(b"system.posix_acl_default\0"));
 }
