@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
 use rustix::io::Errno;
 
 use super::linked::{First, Presence};
@@ -11,6 +12,7 @@ use super::write::Planner;
 use crate::format::entry::{Entry, Kind};
 use crate::format::escape::escape;
 use crate::manifest::ManifestEntry;
+use crate::walk::Status;
 
 /// What is done when a window is written.
 #[derive(Default)]
@@ -109,7 +111,7 @@ impl Planner<'_> {
         let target = self.shared.target;
         // What could not be made has been told.
         let is_there = target.status(&made, &mut self.parent).is_ok_and(|found| found.is_some());
-        if is_there && let Err(errno) = link(target, &kept, &made, true, &mut self.parent) {
+        if is_there && let Err(errno) = join(target, &kept, &made, &mut self.parent) {
             self.shared.not_taken(&made, errno);
         }
     }
@@ -122,6 +124,20 @@ impl Planner<'_> {
                 Err(errno) => self.shared.not_taken(&dir.path, errno),
             }
         }
+    }
+}
+
+/// Makes a name that was made one of a file that was kept. Its folder may have got its times long ago, and keeps them.
+fn join(target: &Target, kept: &[u8], made: &[u8], parent: &mut Parent) -> std::result::Result<(), Errno> {
+    let (folder, _) = target.locate(made, parent)?;
+    let before = Status::new(&fstat(&folder)?).mtime;
+    link(target, kept, made, true, parent)?;
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let last_modification = Timespec { tv_sec: before.seconds, tv_nsec: before.nanos.into() };
+    match futimens(&folder, &Timestamps { last_access, last_modification }) {
+        // One of somebody else's was given no times.
+        Err(Errno::PERM) => Ok(()),
+        set => set,
     }
 }
 

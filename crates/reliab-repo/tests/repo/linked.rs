@@ -10,7 +10,7 @@ use reliab_repo::repository::Repository;
 use reliab_repo::restore::{Overwrite, RestoreOptions, Skipped, check, restore};
 use reliab_testkit::engine::{backed_up, find, local, restored_at};
 use reliab_testkit::generator::Generator;
-use reliab_testkit::tree::{Scratch, flip_byte, set_xattr};
+use reliab_testkit::tree::{Scratch, flip_byte, set_mtime, set_xattr};
 
 /// Keeps what it is warned of.
 #[derive(Default)]
@@ -105,6 +105,31 @@ fn names_that_are_missing_become_names_of_the_one_that_was_kept() {
         }
         assert_eq!(fs::read_dir(lab.top()).unwrap().count(), 3, "nothing is left over");
     }
+}
+
+#[test]
+fn a_name_that_is_joined_with_one_kept_much_later_leaves_the_time_of_its_folder() {
+    // More files than are planned at once, so that the first folder was stamped long before.
+    let lab = Lab::new(|source| {
+        ["a", "b", "c"].iter().for_each(|name| fs::create_dir(source.join(name)).unwrap());
+        fs::write(source.join("a/name"), "one file").unwrap();
+        fs::hard_link(source.join("a/name"), source.join("c/name")).unwrap();
+        (0..33_000).for_each(|number| fs::write(source.join(format!("b/{number}")), "").unwrap());
+        for name in ["a", "b", "c"] {
+            set_mtime(&source.join(name), 1_000_000, 7).unwrap();
+        }
+    });
+    let kept = lab.top().join("c/name");
+    fs::create_dir_all(lab.top().join("c")).unwrap();
+    let source = lab.scratch.path().join("source/c/name");
+    fs::copy(&source, &kept).unwrap();
+    assert_eq!(lab.restore(Some(Overwrite::Never)), Vec::<String>::new());
+    assert_eq!(inode(&lab.top().join("a/name")), inode(&kept), "they are one file");
+    let time = |name: &str| {
+        let found = fs::metadata(lab.top().join(name)).unwrap();
+        (found.mtime(), found.mtime_nsec())
+    };
+    assert_eq!((time("a"), time("b")), ((1_000_000, 7), (1_000_000, 7)));
 }
 
 #[test]
