@@ -142,6 +142,12 @@ pub(crate) fn without_number(text: &str) -> &str {
     }
 }
 
+/// True if a disk does not give back what is there: Linux tells a bad sector by `EIO`, and file systems with checksums tell
+/// theirs by `EUCLEAN` or `EBADMSG`, too.
+pub(crate) fn is_bad_sector(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG))
+}
+
 impl Error {
     /// A damaged object.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
@@ -162,12 +168,9 @@ impl Error {
         }
     }
 
-    /// True if the file is there but its disk does not give the bytes back: Linux tells a bad sector by `EIO`, and file
-    /// systems with checksums tell theirs by `EUCLEAN` or `EBADMSG`, too.
+    /// True if a file of the repository is there but its disk does not give the bytes back.
     pub(crate) fn is_bad_sector(&self) -> bool {
-        let Self::Storage { source, .. } = self else { return false };
-        let errno = Errno::from_io_error(source);
-        matches!(errno, Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG))
+        matches!(self, Self::Storage { source, .. } if is_bad_sector(source))
     }
 
     /// True if data of the repository is missing or damaged (exit code 4).

@@ -1,6 +1,6 @@
 //! Which blob is in which pack, where: the packs' tables, merged and held in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -96,6 +96,13 @@ pub enum IndexProblem {
         /// What is wrong.
         reason: String,
     },
+    /// A folder that cannot be listed. The packs that an index names there are taken for whole until they are read.
+    UnreadableFolder {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// A file that does not belong into the repository.
     ForeignFile(String),
 }
@@ -106,12 +113,21 @@ impl Index {
         let mut problems = Vec::new();
         let mut index = Self::default();
         let mut named = HashMap::new();
-        for object in storage.list("index")? {
+        let (mut unlisted, mut disputed) = (Vec::new(), HashSet::new());
+        for object in storage.list_readable("index", &mut unlisted)? {
             match read_index_file(storage, &object) {
                 Ok(tables) => {
                     for table in tables {
-                        if named.insert(table.id, table.size).is_none() {
+                        let size = *named.entry(table.id).or_insert_with(|| {
                             index.add(&table, None);
+                            table.size
+                        });
+                        if size != table.size {
+                            disputed.insert(table.id);
+                            let (pack, of) = (table.id.short(), table.size);
+                            let reason =
+                                format!("it says that pack {pack} has {of} bytes, another says {size}");
+                            problems.push(IndexProblem::DamagedIndex { key: object.key.clone(), reason });
                         }
                     }
                 }
@@ -120,10 +136,16 @@ impl Index {
                 }
             }
         }
+        if !disputed.is_empty() {
+            // One of them lies; the pack has a table of its own.
+            named.retain(|pack, _| !disputed.contains(pack));
+            index.rows.retain(|row| !disputed.contains(&index.packs[row.pack as usize].id));
+        }
         // Packs are published before the index that names them. Listed before it, those of a run that goes on meanwhile
         // would seem to be missing.
-        let lying = list_packs(storage, &mut problems)?;
-        index.compare(&named, &lying, &mut problems);
+        let lying = list_packs(storage, &mut problems, &mut unlisted)?;
+        let unlisted = unlisted.iter().filter_map(|error| unreadable_folder(error, &mut problems)).collect();
+        index.compare(&named, &Lying { packs: &lying, unlisted }, &mut problems);
         for (id, len) in lying.into_iter().filter(|(id, _)| !named.contains_key(id)) {
             match read_table(storage, id, len) {
                 Ok(table) => {
@@ -141,11 +163,16 @@ impl Index {
     fn compare(
         &mut self,
         named: &HashMap<ObjectId, u64>,
-        lying: &HashMap<ObjectId, u64>,
+        lying: &Lying<'_>,
         problems: &mut Vec<IndexProblem>,
     ) {
         for pack in &mut self.packs {
-            pack.len = lying.get(&pack.id).copied();
+            pack.len = lying.packs.get(&pack.id).copied();
+            if pack.len.is_none() && lying.may_hide(&pack.id) {
+                // Nobody can tell; whoever reads it finds out.
+                pack.len = named.get(&pack.id).copied();
+                continue;
+            }
             match (named.get(&pack.id), pack.len) {
                 (Some(&expected), Some(found)) if expected != found => {
                     problems.push(IndexProblem::WrongLength { pack: pack.id, expected, found });
@@ -270,10 +297,36 @@ fn hash_pack(storage: &dyn Storage, table: &PackTable) -> Result<ObjectId> {
     Ok(hasher.finish())
 }
 
+/// What lies in the repository.
+struct Lying<'a> {
+    packs: &'a HashMap<ObjectId, u64>,
+    /// Folders that cannot be listed.
+    unlisted: Vec<String>,
+}
+
+impl Lying<'_> {
+    fn may_hide(&self, pack: &ObjectId) -> bool {
+        let key = pack_key(pack);
+        let is_in = |folder: &String| key.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        self.unlisted.iter().any(is_in)
+    }
+}
+
+/// Notes a folder that cannot be listed; gives its key.
+fn unreadable_folder(error: &Error, problems: &mut Vec<IndexProblem>) -> Option<String> {
+    let Error::Storage { path, .. } = error else { return None };
+    problems.push(IndexProblem::UnreadableFolder { key: path.clone(), reason: error.told() });
+    Some(path.clone())
+}
+
 /// The packs that lie in the repository, with their lengths.
-fn list_packs(storage: &dyn Storage, problems: &mut Vec<IndexProblem>) -> Result<HashMap<ObjectId, u64>> {
+fn list_packs(
+    storage: &dyn Storage,
+    problems: &mut Vec<IndexProblem>,
+    unlisted: &mut Vec<Error>,
+) -> Result<HashMap<ObjectId, u64>> {
     let mut packs = HashMap::new();
-    for Object { key, len } in storage.list("packs")? {
+    for Object { key, len } in storage.list_readable("packs", unlisted)? {
         let id = key.rsplit_once('/').and_then(|(_, name)| ObjectId::parse(name));
         match id.filter(|id| pack_key(id) == key) {
             Some(id) => {

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::{Object, Storage, Upload, storage_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_bad_sector};
 
 /// The file-system operations that publishing needs; tests put a faulty one in their place.
 ///
@@ -57,6 +57,9 @@ pub trait DiskFile: Write + Send {
 /// A run locks a file it has made well within this time.
 const SETTLING: Duration = Duration::from_secs(60);
 
+/// `O_NONBLOCK` and `O_NOCTTY` (open(2)), which mean nothing for regular files.
+const NO_WAITING: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+
 /// The real file system below a folder.
 pub struct FsDisk {
     root: PathBuf,
@@ -70,6 +73,12 @@ impl FsDisk {
 
     fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
+    }
+
+    /// Opens a file to read it. A pipe that lies in its place is opened, too, and is empty: to wait for who writes into it
+    /// could take for ever.
+    fn open(&self, relative: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).custom_flags(NO_WAITING).open(self.path(relative))
     }
 }
 
@@ -129,18 +138,18 @@ impl Disk for FsDisk {
     }
 
     fn is_abandoned(&self, path: &str) -> io::Result<bool> {
-        let file = File::open(self.path(path))?;
+        let file = self.open(path)?;
         // A file that was made a moment ago may not be locked yet.
         let old = file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > SETTLING);
         Ok(old && file.try_lock().is_ok())
     }
 
     fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        File::open(self.path(path))?.read_exact_at(buf, offset)
+        self.open(path)?.read_exact_at(buf, offset)
     }
 
     fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
-        let file = File::open(self.path(path))?;
+        let file = self.open(path)?;
         let limit = limit.saturating_add(1);
         // With room for all of it, a small file is two reads; growing takes one for each doubling.
         let room = usize::try_from(file.metadata()?.len().saturating_add(1).min(limit)).unwrap_or(0);
@@ -160,6 +169,11 @@ impl Disk for FsDisk {
                     Ok(meta) => Ok(Some((name, (!meta.is_dir()).then_some(meta.len())))),
                     // Another run has renamed or removed it since.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    // The name is there, whatever it names; to read that fails in its turn, and hides nothing else.
+                    Err(error) if is_bad_sector(&error) => {
+                        let is_dir = item.file_type().is_ok_and(|kind| kind.is_dir());
+                        Ok(Some((name, (!is_dir).then_some(0))))
+                    }
                     Err(error) => Err(error),
                 }
             })
@@ -217,16 +231,23 @@ impl<D: Disk + 'static> LocalStorage<D> {
         &self.inner.disk
     }
 
-    fn list_into(&self, folder: &str, out: &mut Vec<Object>) -> Result<()> {
+    fn list_into(&self, folder: &str, out: &mut Vec<Object>, unreadable: &mut Vec<Error>) -> Result<()> {
         let names = match self.disk().list(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(storage_error("list", folder))?,
+            other => other.map_err(storage_error("list", folder)),
+        };
+        let names = match names {
+            Err(error) if error.is_bad_sector() => {
+                unreadable.push(error);
+                return Ok(());
+            }
+            other => other?,
         };
         for (name, len) in names {
             let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             match len {
                 Some(len) => out.push(Object { key, len }),
-                None => self.list_into(&key, out)?,
+                None => self.list_into(&key, out, unreadable)?,
             }
         }
         Ok(())
@@ -260,13 +281,22 @@ impl<D: Disk + 'static> Storage for LocalStorage<D> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Error::damaged(key, "it is shorter than it should be"))
             }
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::SPIPE) => {
+                Err(Error::damaged(key, "it is a pipe"))
+            }
             other => other.map_err(storage_error("read", key)),
         }
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Object>> {
+        let mut unreadable = Vec::new();
+        let objects = self.list_readable(folder, &mut unreadable)?;
+        unreadable.into_iter().next().map_or(Ok(objects), Err)
+    }
+
+    fn list_readable(&self, folder: &str, unreadable: &mut Vec<Error>) -> Result<Vec<Object>> {
         let mut objects = Vec::new();
-        self.list_into(folder, &mut objects)?;
+        self.list_into(folder, &mut objects, unreadable)?;
         Ok(objects)
     }
 

@@ -35,6 +35,16 @@ pub trait Storage: Send + Sync {
     fn get_range(&self, key: &str, offset: u64, buf: &mut [u8]) -> Result<()>;
     /// All published objects below a folder, in no order; an absent folder is empty.
     fn list(&self, folder: &str) -> Result<Vec<Object>>;
+    /// The same, less what a bad sector keeps from being listed: an error for each folder that is named by it.
+    fn list_readable(&self, folder: &str, unreadable: &mut Vec<Error>) -> Result<Vec<Object>> {
+        match self.list(folder) {
+            Err(error) if error.is_bad_sector() => {
+                unreadable.push(error);
+                Ok(Vec::new())
+            }
+            listed => listed,
+        }
+    }
     /// Removes leftovers of runs that were cut off, and nothing that a run holds.
     fn sweep(&self) -> Result<()>;
     /// Makes an object durable that a run published but may not have lived to make durable.

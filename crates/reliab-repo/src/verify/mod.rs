@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::format::entry::{Content, Data, Kind, Pieces};
 use crate::format::escape::escape;
+use crate::format::path_hash;
 use crate::format::table::BlobKind;
 use crate::id::{BlobId, ObjectId};
 use crate::index::{Index, IndexProblem};
@@ -104,6 +105,11 @@ pub fn verify(
             findings.lost(&what, &reason);
             return Ok(findings.report(VerifyReport::default()));
         }
+        Err(error @ Error::Storage { .. }) if error.is_bad_sector() => {
+            let (object, problem) = blamed(&error, &Broken::new(), std::iter::empty());
+            findings.lost(&object, &problem);
+            return Ok(findings.report(VerifyReport::default()));
+        }
         Err(other) => return Err(other),
     };
     let mut report = VerifyReport::default();
@@ -115,7 +121,11 @@ pub fn verify(
     report.unclaimed_lists = unclaimed_lists(&repository, list);
     if report.unclaimed_lists > 0 {
         // A run may have published its snapshot since.
-        report.unclaimed_lists = unclaimed_lists(&repository, &SnapshotList::read(storage.as_ref())?);
+        match SnapshotList::read(storage.as_ref()) {
+            Ok(now) => report.unclaimed_lists = unclaimed_lists(&repository, &now),
+            Err(error) if error.is_bad_sector() => findings.lost("snapshots", &error.told()),
+            Err(other) => return Err(other),
+        }
     }
     report.snapshots = (list.snapshots.len() + list.damaged.len()) as u64;
     let broken = packs::read(&repository, options, events, &mut findings, &mut report)?;
@@ -139,21 +149,34 @@ fn unclaimed_lists(repository: &Repository, list: &SnapshotList) -> u64 {
 /// What is wrong, by object.
 #[derive(Default)]
 struct Findings {
-    by_object: BTreeMap<String, Finding>,
+    by_object: BTreeMap<String, Found>,
+}
+
+struct Found {
+    finding: Finding,
+    /// Hashes of the paths that it hits, which are hit in many snapshots and count once.
+    paths: HashSet<u64>,
 }
 
 impl Findings {
     fn entry(&mut self, object: &str, problem: &str, data_lost: bool) -> &mut Finding {
-        let finding = self.by_object.entry(object.to_owned()).or_insert_with(|| Finding {
-            object: object.to_owned(),
-            problem: problem.to_owned(),
-            snapshots: Vec::new(),
-            paths: Vec::new(),
-            path_count: 0,
-            data_lost,
+        &mut self.found(object, problem, data_lost).finding
+    }
+
+    fn found(&mut self, object: &str, problem: &str, data_lost: bool) -> &mut Found {
+        let found = self.by_object.entry(object.to_owned()).or_insert_with(|| {
+            let finding = Finding {
+                object: object.to_owned(),
+                problem: problem.to_owned(),
+                snapshots: Vec::new(),
+                paths: Vec::new(),
+                path_count: 0,
+                data_lost,
+            };
+            Found { finding, paths: HashSet::new() }
         });
-        finding.data_lost |= data_lost;
-        finding
+        found.finding.data_lost |= data_lost;
+        found
     }
 
     fn lost(&mut self, object: &str, problem: &str) {
@@ -162,18 +185,18 @@ impl Findings {
 
     /// Notes a path that a damaged object hits.
     fn hit(&mut self, object: &str, problem: &str, snapshot: &StoredSnapshot, path: &[u8]) {
-        let finding = self.entry(object, problem, true);
+        let Found { finding, paths } = self.found(object, problem, true);
         let id = snapshot.id.to_string();
-        if finding.snapshots.last() != Some(&id) {
+        // Mostly the last: they are looked through one after another.
+        if finding.snapshots.last() != Some(&id) && !finding.snapshots.contains(&id) {
             finding.snapshots.push(id);
         }
-        let path = escape(path);
-        if finding.paths.iter().any(|known| *known == path) {
+        if !paths.insert(path_hash(path)) {
             return;
         }
         finding.path_count += 1;
         if finding.paths.len() < PATHS_MAX {
-            finding.paths.push(path.into_owned());
+            finding.paths.push(escape(path).into_owned());
         }
     }
 
@@ -190,6 +213,10 @@ impl Findings {
                 IndexProblem::UnreadableTable { pack, reason } => {
                     self.entry(&pack_key(pack), &format!("no index names it, and {reason}"), false);
                 }
+                IndexProblem::UnreadableFolder { key, reason } => {
+                    // Packs have tables of their own.
+                    self.entry(key, reason, key != "index");
+                }
                 IndexProblem::ForeignFile(key) => {
                     self.entry(key, "it does not belong here", false);
                 }
@@ -202,7 +229,9 @@ impl Findings {
     fn lost_index(&mut self, repository: &Repository) {
         let index = repository.index();
         let unnamed: HashSet<ObjectId> = index.adopted().iter().map(|pack| pack.id).collect();
-        let is_damaged = |problem: &IndexProblem| matches!(problem, IndexProblem::DamagedIndex { .. });
+        let is_damaged = |problem: &IndexProblem| {
+            matches!(problem, IndexProblem::DamagedIndex { .. } | IndexProblem::UnreadableFolder { .. })
+        };
         if unnamed.is_empty() || repository.problems().iter().any(is_damaged) {
             return;
         }
@@ -252,7 +281,7 @@ impl Findings {
 
     /// Worst first: what loses data, then what hits most.
     fn report(self, mut report: VerifyReport) -> VerifyReport {
-        report.findings = self.by_object.into_values().collect();
+        report.findings = self.by_object.into_values().map(|found| found.finding).collect();
         report.findings.sort_by_key(|finding| (!finding.data_lost, std::cmp::Reverse(finding.path_count)));
         report
     }

@@ -1,6 +1,6 @@
 //! Reading packs: their bytes match their names, and each blob in them its id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Broken, Findings, KindOfBlob, Level, Sample, VerifyOptions, VerifyReport};
@@ -74,8 +74,13 @@ fn unreachable_blobs(repository: &Repository) -> Broken {
 
 /// The packs to read: all, or as many behind the cursor as make up the sample.
 fn chosen_packs(repository: &Repository, sample: Option<&Sample>) -> Result<Vec<Object>> {
-    let mut packs = repository.storage().list("packs")?;
+    // What keeps packs from being listed is told with the index.
+    let mut packs = repository.storage().list_readable("packs", &mut Vec::new())?;
     packs.retain(|pack| pack.key.rsplit('/').next().and_then(ObjectId::parse).is_some());
+    // And is no reason not to read those that may be there.
+    let mut listed: HashSet<String> = packs.iter().map(|pack| pack.key.clone()).collect();
+    let known = repository.index().packs().iter().filter_map(|pack| Some((pack_key(&pack.id), pack.len?)));
+    packs.extend(known.filter(|(key, _)| listed.insert(key.clone())).map(|(key, len)| Object { key, len }));
     packs.sort_by(|a, b| a.key.cmp(&b.key));
     let Some(sample) = sample else { return Ok(packs) };
     let total: u64 = packs.iter().map(|pack| pack.len).sum();

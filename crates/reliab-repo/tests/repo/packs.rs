@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use reliab_repo::archive::{BackupReport, backup};
 use reliab_repo::event::Events;
 use reliab_repo::format::escape::unescape;
-use reliab_repo::format::table::BlobKind;
-use reliab_repo::id::ObjectId;
+use reliab_repo::format::table::{BlobKind, PackTable, TableRow};
+use reliab_repo::id::{BlobId, ObjectId};
+use reliab_repo::index;
 use reliab_repo::repository::Repository;
 use reliab_repo::storage::{Storage, pack_key};
 use reliab_repo::walk::snapshot_path;
@@ -213,5 +214,24 @@ fn a_damaged_pack_whose_index_is_lost_is_healed_from_the_source() {
             is_whole(&storage, id, &lab.path("source"), &format!("with a cache: {with_cache}"));
         }
         assert_eq!(warnings.len(), 1, "{warnings:?}");
+    }
+}
+
+#[test]
+fn of_indexes_that_differ_about_a_pack_none_is_believed() {
+    let lab = Lab::new();
+    let pack = lab.pack();
+    let id = Repository::open(local(&lab.path("repo"))).unwrap().index().packs()[0].id;
+    // Which file comes first hangs on their names, so several do.
+    for more in 1..6 {
+        let copy = tree::copy_of(&lab.path("repo")).unwrap();
+        let storage = local(copy.path());
+        let row = TableRow { kind: BlobKind::Chunk, id: BlobId([more; 32]), stored: 7, len: 7 };
+        let size = pack.chunks[2].1 + u64::from(more);
+        index::publish(&storage, &[PackTable { id, size, rows: vec![row] }]).unwrap();
+        is_whole(&storage, lab.first, &lab.path("source"), "with another index");
+        let found = verify_all(&storage).unwrap().findings;
+        assert!(found.len() == 1 && !found[0].data_lost, "{found:?}");
+        assert!(found[0].object.starts_with("index/"), "{found:?}");
     }
 }

@@ -1,7 +1,9 @@
 //! Sectors of the repository's disk that cannot be read.
 
 use std::fs;
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use reliab_repo::error::{Error, Result};
@@ -9,12 +11,13 @@ use reliab_repo::event::Silent;
 use reliab_repo::format::table::BlobKind;
 use reliab_repo::id::ObjectId;
 use reliab_repo::repository::Repository;
-use reliab_repo::storage::{Object, Storage, Upload, pack_key};
+use reliab_repo::storage::{Disk, DiskFile, FsDisk, LocalStorage, Object, Storage, Upload, pack_key};
 use reliab_repo::verify::{Finding, Level, VerifyOptions, verify};
 use reliab_testkit::damage::Damage;
-use reliab_testkit::engine::{back_up, local, restore_all};
+use reliab_testkit::engine::{back_up, backed_up, local, restore_all};
 use reliab_testkit::generator::Generator;
 use reliab_testkit::tree::{self, Scratch};
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 
 /// A storage of which some bytes of one file cannot be read, for this reason.
@@ -167,5 +170,150 @@ fn a_bad_sector_is_a_finding_as_any_other_damage_in_its_place_is() {
             }
             other => panic!("{kind:?}: {other:?}"),
         }
+    }
+}
+
+/// A disk that does not give back what a folder holds.
+struct BadFolder {
+    disk: FsDisk,
+    folder: String,
+}
+
+impl Disk for BadFolder {
+    fn location(&self) -> String {
+        self.disk.location()
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(path)
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename_new(from, to)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn is_abandoned(&self, path: &str) -> io::Result<bool> {
+        self.disk.is_abandoned(path)
+    }
+
+    fn read_at(&self, path: &str, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(path, offset, buf)
+    }
+
+    fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+        self.disk.read(path, limit)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<(String, Option<u64>)>> {
+        if path == self.folder { Err(Errno::IO.into()) } else { self.disk.list(path) }
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_is_named_and_what_can_be_read_is_used() {
+    let lab = Lab::new();
+    let repo = lab.scratch.path().join("repo");
+    let with_bad = |folder: &str| -> Arc<dyn Storage> {
+        let disk = BadFolder { disk: FsDisk::new(&repo), folder: folder.to_owned() };
+        Arc::new(LocalStorage::new(Arc::new(disk)))
+    };
+    let pack = lab.middle(BlobKind::Chunk).0;
+    let around = pack.rsplit_once('/').unwrap().0;
+    let target = Scratch::in_memory().unwrap();
+    for (folder, lost) in [("packs", true), (around, true), ("index", false)] {
+        let storage = with_bad(folder);
+        for level in [Level::Structure, Level::Packs, Level::Data] {
+            let found = found(&storage, level);
+            let named: Vec<_> = found.iter().filter(|finding| finding.object != "packs/notes").collect();
+            assert!(named.len() == 1 && named[0].object == folder, "{folder} {level:?}: {found:?}");
+            assert!(named[0].data_lost == lost && named[0].problem.contains("nput/output"), "{named:?}");
+        }
+        // Each file is where its name says, so nothing is lost by it yet.
+        let target = target.path().join(folder.replace('/', "-"));
+        assert_eq!(restore_all(&storage, lab.id, &target).unwrap().skipped, vec![], "{folder}");
+    }
+    // Behind that a pack may be missing, and who needs it says so.
+    let hidden = tree::copy_of(&repo).unwrap();
+    fs::remove_file(hidden.path().join(&pack)).unwrap();
+    let disk = BadFolder { disk: FsDisk::new(hidden.path()), folder: around.to_owned() };
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(Arc::new(disk)));
+    assert!(restore_all(&storage, lab.id, &target.path().join("hidden")).unwrap_err().is_damage());
+    for level in [Level::Structure, Level::Data] {
+        let found = found(&storage, level);
+        assert!(found.iter().any(|finding| finding.data_lost && finding.path_count > 0), "{found:?}");
+    }
+    for folder in ["snapshots", "repository.json"] {
+        let storage: Arc<dyn Storage> = match folder {
+            "snapshots" => with_bad(folder),
+            key => Arc::new(BadSector {
+                storage: local(&repo),
+                key: key.to_owned(),
+                bytes: 0..1,
+                errno: Errno::IO,
+            }),
+        };
+        let found = found(&storage, Level::Structure);
+        assert!(found.len() == 1 && found[0].object == folder && found[0].data_lost, "{found:?}");
+    }
+}
+
+#[test]
+fn a_path_counts_once_in_however_many_snapshots_it_is_hit() {
+    let (scratch, _) = backed_up(|source| {
+        (0..150).for_each(|number| fs::write(source.join(number.to_string()), number.to_string()).unwrap());
+    })
+    .unwrap();
+    let (source, repo) = (scratch.path().join("source"), scratch.path().join("repo"));
+    let storage = local(&repo);
+    for name in ["new", "newer"] {
+        fs::write(source.join(name), name).unwrap();
+        back_up(&storage, &source, &scratch.path().join("cache")).unwrap();
+    }
+    let first = Repository::open(Arc::clone(&storage)).unwrap();
+    let (_, place) = first
+        .index()
+        .blobs()
+        .find(|(_, place)| place.kind == BlobKind::Bundle && place.len > 70_000)
+        .unwrap();
+    let flip = Damage::FlipAt(place.offset as usize + place.stored as usize / 2);
+    flip.apply_to(&repo.join(pack_key(&place.pack.id))).unwrap();
+    let found = found(&storage, Level::Data);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].path_count, found[0].paths.len(), found[0].snapshots.len()), (150, 100, 3));
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    let lab = Lab::new();
+    let pipe = |path: &Path| rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let pack = lab.middle(BlobKind::Chunk).0;
+    let snapshot = format!("snapshots/{}", lab.id);
+    let keys = ["repository.json", &pack, &snapshot, "README", "tmp/left"];
+    for key in keys {
+        let copy = tree::copy_of(&lab.scratch.path().join("repo")).unwrap();
+        let path = copy.path().join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drop(fs::remove_file(&path));
+        pipe(&path);
+        let storage = local(copy.path());
+        let found = found(&storage, Level::Data);
+        assert_eq!(found.iter().any(|finding| finding.object == key), key != "tmp/left", "{key}: {found:?}");
+        storage.sweep().unwrap();
     }
 }
