@@ -172,7 +172,10 @@ impl<'a> Layer<'a> {
 
     /// Notes what the line that was the head hides, and goes on to the next one.
     fn pass(&mut self, line: &Line, gaps: &mut Vec<Gap>) {
-        if let Line::GoneTree(path) = line {
+        let is_hidden = |path: &[u8]| self.hides.as_ref().is_some_and(|tree| order::is_within(path, tree));
+        if let Line::GoneTree(path) = line
+            && !is_hidden(path)
+        {
             self.hides = Some(path.clone());
         }
         self.advance(gaps);
@@ -207,6 +210,12 @@ impl<'a> Layer<'a> {
             || page.lines.len() as u64 != row.entries
         {
             return Err(damaged("it is not the page its list describes".into()));
+        }
+        let is_behind = |next: &ListRow| {
+            page.lines.last().is_some_and(|last| order::compare(last.path(), &next.first).is_ge())
+        };
+        if self.rows.as_slice().first().is_some_and(is_behind) {
+            return Err(damaged("it goes on behind the beginning of the next one".into()));
         }
         Ok(page)
     }

@@ -362,6 +362,27 @@ fn duplicates_and_disorder_are_survived() {
 }
 
 #[test]
+fn pages_that_overlap_are_refused() {
+    let mut enemy = Enemy::new();
+    enemy.layer(&[vec![file(b"a"), file(b"x")], vec![file(b"b"), file(b"y")]]);
+    for report in enemy.stays_inside() {
+        let skipped = report.unwrap().skipped;
+        assert!(skipped.iter().any(|skipped| skipped.path == "a" && skipped.damaged), "{skipped:?}");
+    }
+}
+
+#[test]
+fn a_tree_that_is_gone_stays_so_where_one_in_it_is_told_apart() {
+    let mut enemy = Enemy::new();
+    enemy.layer(&[vec![dir(b"a"), dir(b"a/b"), file(b"a/b/x"), file(b"a/c"), file(b"d")]]);
+    enemy.layer(&[vec![Line::GoneTree(b"a".to_vec()), Line::GoneTree(b"a/b".to_vec())]]);
+    let (repository, stored) = enemy.publish();
+    let report = enemy.restore(&repository, &stored, None, "target").unwrap();
+    assert_eq!((report.entries, report.skipped), (1, vec![]));
+    assert!(!enemy.scratch.path().join("target/a").exists());
+}
+
+#[test]
 fn sizes_and_offsets_that_cannot_be_are_refused() {
     let large = |pieces, map| Data::Large(Large { head: 2, pieces, map });
     let extent = |offset, len| Pieces::Extents(vec![Extent { blob: 1, offset, len }]);
