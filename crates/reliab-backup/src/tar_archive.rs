@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use reliab_repo::content::ContentReader;
+use reliab_repo::error::Error;
 use reliab_repo::event::Events;
 use reliab_repo::format::entry::{Entry, Kind};
 use reliab_repo::format::escape::escape;
@@ -48,7 +49,7 @@ impl<'a> Archive<'a> {
     pub(crate) fn put(
         &mut self,
         found: &ManifestEntry,
-        in_repository: &dyn Fn(reliab_repo::error::Error) -> anyhow::Error,
+        in_repository: &dyn Fn(Error) -> anyhow::Error,
     ) -> anyhow::Result<u64> {
         match self.name(&found.entry) {
             Name::First => {}
@@ -65,8 +66,12 @@ impl<'a> Archive<'a> {
             return Ok(0);
         };
         self.header(found, Body::File(content.size))?;
-        let mut told = Told { out: self.out, failure: None };
+        let mut told = Told { out: self.out, events: self.events, failure: None };
         let result = self.reader.copy(found, &mut told);
+        // A file may take longer than anybody who stops this will wait.
+        if self.events.stop_requested() {
+            return Err(Error::Interrupted.into());
+        }
         if let Some(failure) = told.failure {
             return Err(failure.into());
         }
@@ -115,14 +120,18 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Keeps the error of the output, which the engine could take for one of the repository.
+/// Keeps the error of the output, which the engine could take for one of the repository; takes no more after a stop.
 struct Told<'a> {
     out: &'a mut dyn Write,
+    events: &'a dyn Events,
     failure: Option<io::Error>,
 }
 
 impl Write for Told<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.events.stop_requested() {
+            return Err(io::ErrorKind::Other.into());
+        }
         match self.out.write(bytes) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                 let kind = error.kind();
@@ -144,11 +153,12 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
     use std::process::Command;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use reliab_repo::manifest::Manifest;
     use reliab_repo::repository::Repository;
     use reliab_testkit::between_names::BetweenNames;
-    use reliab_testkit::engine::local;
+    use reliab_testkit::engine::{backed_up, local};
 
     use super::*;
 
@@ -160,6 +170,45 @@ mod tests {
         fn warning(&self, path: &Path, message: &str) {
             self.0.lock().unwrap().push(format!("{}: {message}", path.display()));
         }
+    }
+
+    /// Counts what is written, and says stop after a mebibyte.
+    struct Counted<'a>(&'a AtomicU64);
+
+    impl Events for Counted<'_> {
+        fn stop_requested(&self) -> bool {
+            self.0.load(Ordering::Relaxed) > 1 << 20
+        }
+    }
+
+    impl Write for Counted<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_archive_that_is_stopped_in_the_middle_of_a_file_ends_there() {
+        let (scratch, _) = backed_up(|source| {
+            let file = File::create(source.join("hole")).unwrap();
+            file.set_len(1 << 30).unwrap();
+        })
+        .unwrap();
+        let repository = Repository::open(local(&scratch.path().join("repo"))).unwrap();
+        let snapshot = repository.snapshots().find("latest").unwrap().clone();
+        let written = AtomicU64::new(0);
+        let (mut out, events) = (Counted(&written), Counted(&written));
+        let mut archive = Archive::new(&mut out, ContentReader::new(&repository).unwrap(), &events);
+        let mut found = Manifest::open(&repository, &snapshot.snapshot, None).unwrap();
+        let outcome = found.try_for_each(|found| archive.put(&found, &|error| error.into()).map(drop));
+        let error = outcome.unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Error::Interrupted)), "{error:#}");
+        assert!(written.load(Ordering::Relaxed) < 2 << 20, "{written:?}");
     }
 
     #[test]
