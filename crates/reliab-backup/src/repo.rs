@@ -196,9 +196,9 @@ impl OpenRepository {
     fn place_in_source(&self, stored: &StoredSnapshot, path: &[u8]) -> Option<Vec<u8>> {
         let whole = [b"/", path].concat();
         let sources = sources_of(stored);
-        let around = sources.iter().filter(|source| order::is_within(&whole, source));
+        let mut around = sources.iter().filter(|source| order::is_within(&whole, source));
         let named = |source: &Vec<u8>| Some((source.len(), self.name_of(stored, source, &sources)?));
-        let (len, name) = around.filter_map(named).next()?;
+        let (len, name) = around.find_map(named)?;
         Some(join(&name, &whole[len..]))
     }
 

@@ -18,6 +18,7 @@ mod hostile;
 mod last_window;
 mod linked;
 mod packs;
+mod preview;
 mod properties;
 mod sectors;
 mod sources;
