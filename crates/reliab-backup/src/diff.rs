@@ -265,8 +265,9 @@ impl Totals {
         };
         *counter += 1;
         if change != Change::Metadata {
-            self.added_bytes += new.map_or(0, Entry::size);
-            self.removed_bytes += old.map_or(0, Entry::size);
+            // Sizes are what a repository claims.
+            self.added_bytes = self.added_bytes.saturating_add(new.map_or(0, Entry::size));
+            self.removed_bytes = self.removed_bytes.saturating_add(old.map_or(0, Entry::size));
         }
     }
 }

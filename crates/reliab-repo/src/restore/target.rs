@@ -540,7 +540,11 @@ fn probe(root: &OwnedFd, names: &TemporaryNames) -> std::result::Result<(Status,
     let file = rustix::fs::openat(root, &name[..], flags, Mode::from_raw_mode(0o777))?;
     let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat));
     let mut attributes = [0; 1024];
-    let plain = !matches!(rustix::fs::flistxattr(&file, &mut attributes), Ok(len) if len > 0);
+    let plain = match rustix::fs::flistxattr(&file, &mut attributes) {
+        // A label of a security module changes nothing that is restored.
+        Ok(len) => !attributes[..len].split(|&b| b == 0).any(is_droppable),
+        Err(errno) => errno != Errno::RANGE,
+    };
     rustix::fs::unlinkat(root, &name[..], AtFlags::empty())?;
     Ok((status?, plain))
 }
