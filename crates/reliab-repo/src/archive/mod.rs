@@ -35,7 +35,9 @@ use crate::format::{ERRORS_MAX, LARGE_FILE};
 use crate::index;
 use crate::repository::{Repository, SnapshotList, StoredSnapshot};
 use crate::storage::{DryStorage, Storage, pack_key};
-use crate::walk::{Filter, FilterOptions, Root, Walk, open_roots, places, refuse_repository};
+use crate::walk::{
+    Filter, FilterOptions, Root, UNMOUNTED, Walk, open_roots, places, refuse_repository, remounted,
+};
 use merge::Merge;
 use once::Once;
 use parent::Parent;
@@ -198,7 +200,7 @@ impl<'a> Job<'a> {
         let store = Store::start(self.repository, options, events, &self.cache);
         let places = places(&roots);
         let filter = Arc::new(Filter::new(options.filter.clone(), &options.sources)?);
-        let walk = Walk::start(roots, filter, options.threads);
+        let walk = Walk::start(roots.clone(), filter, options.threads);
         let start = Stamp { seconds: options.time.timestamp(), nanos: options.time.timestamp_subsec_nanos() };
         let is_first = parent.is_none();
         let mut merge = Merge::new(store, parent, start);
@@ -212,6 +214,7 @@ impl<'a> Job<'a> {
         } else {
             merge.run(walk)?;
         }
+        remounted(&roots).iter().for_each(|path| merge.store.source_error(path, &UNMOUNTED));
         self.publish(merge, &places, events)
     }
 

@@ -19,13 +19,16 @@ pub use filter::{Filter, FilterOptions, compile_patterns, patterns_from};
 use listing::Listing;
 pub use listing::raw_stat;
 use root::Inner;
-pub use root::{Root, open_roots, places, refuse_repository, snapshot_path};
+pub use root::{Root, open_roots, places, refuse_repository, remounted, snapshot_path};
 
 use crate::format::entry::{Stamp, Xattr};
 use crate::format::order;
 
 /// What is told of a source that is gone when its turn comes.
 pub const SOURCE_GONE: &str = "it was there when the run began, and is gone now";
+
+/// What is told of a source of which what came after may be missing: all of it seems to have vanished.
+pub const UNMOUNTED: &str = "another file system was mounted or unmounted there while it was read";
 
 /// What `lstat` says of an entry.
 #[derive(Clone, Copy, Debug)]

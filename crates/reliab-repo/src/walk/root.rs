@@ -199,6 +199,19 @@ pub fn places(roots: &[Arc<Root>]) -> Vec<(PathBuf, Vec<u8>)> {
     roots.iter().flat_map(|root| of_root(root)).collect()
 }
 
+/// The sources that lie on another file system than when they were opened, by their paths in the snapshot.
+pub fn remounted(roots: &[Arc<Root>]) -> Vec<Vec<u8>> {
+    let of_root = |root: &Root| {
+        let inner =
+            root.inner.iter().filter_map(|inner| Some((&inner.below[..], inner.source.as_ref()?.device)));
+        let sources = [(&b""[..], root.opened.device)].into_iter().chain(inner);
+        let is_other = |below: &[u8], device| root.stat(below).is_ok_and(|now| now.device != device);
+        let other = sources.filter(|&(below, device)| is_other(below, device));
+        other.map(|(below, _)| root.path_of(below)).collect::<Vec<_>>()
+    };
+    roots.iter().flat_map(|root| of_root(root)).collect()
+}
+
 /// Two sources of one path must be one place.
 fn same_place(kept: &Root, other: &Root) -> Result<()> {
     if real_path(other)? == real_path(kept)? {

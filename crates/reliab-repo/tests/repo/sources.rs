@@ -298,6 +298,37 @@ fn a_source_behind_another_file_system_is_backed_up_all_the_same() {
     });
 }
 
+/// Takes a file system away when the first entry is done.
+struct Unmounts(PathBuf);
+
+impl Events for Unmounts {
+    fn advance(&self, _: u64, _: u64) {
+        // Done once; the second time there is nothing to take away.
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).output().unwrap());
+    }
+}
+
+#[test]
+fn a_source_that_is_unmounted_while_it_is_read_could_not_be_read() {
+    alone("sources::a_source_that_is_unmounted_while_it_is_read_could_not_be_read", |top| {
+        let mut lab = Lab::at(top);
+        lab.write(&["other/f"]);
+        for inner in [false, true] {
+            mount(&lab.path("other/z"));
+            let files: Vec<_> = (0..300).map(|number| format!("other/z/{number}/f")).collect();
+            lab.write(&files.iter().map(String::as_str).collect::<Vec<_>>());
+            let sources: &[&str] = if inner { &["other", "other/z"] } else { &["other/f", "other/z"] };
+            let report = lab.run(sources, &Unmounts(lab.path("other/z"))).unwrap();
+            assert!(!lab.path("other/z/1").exists(), "it is gone");
+            let errors = &report.stored.snapshot.errors;
+            let told: Vec<_> = errors.iter().filter(|e| !e.error.starts_with("vanished")).collect();
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].path.ends_with("other/z") && told[0].error.contains("unmounted"), "{told:?}");
+            assert_eq!(report.unreadable, 1);
+        }
+    });
+}
+
 /// Keeps the warnings, and removes a folder when the first entry is done.
 #[derive(Default)]
 struct Watch {
