@@ -348,13 +348,17 @@ fn read_index_file(storage: &dyn Storage, object: &Object) -> std::result::Resul
     if ObjectId::parse(name) != Some(ObjectId::of(&bytes)) {
         return Err(Malformed::new("its SHA-256 is not its name"));
     }
-    let limit = usize::try_from(METADATA_LIMIT).unwrap_or(usize::MAX);
+    let limit = bytes.len().saturating_mul(RATIO_MAX).saturating_add(1 << 20);
+    let limit = limit.min(usize::try_from(METADATA_LIMIT).unwrap_or(usize::MAX));
     let text = match zstd::bulk::decompress(&bytes, content_size(&bytes).min(limit)) {
         Ok(text) => text,
         Err(error) => return Err(Malformed::new(error)),
     };
     decode_index(&text)
 }
+
+/// How much shorter than its text an index may be, less a mebibyte: half of a line is a hash, which hardly compresses.
+const RATIO_MAX: usize = 64;
 
 /// The content size that a frame claims, 0 where it claims none.
 fn content_size(frame: &[u8]) -> usize {

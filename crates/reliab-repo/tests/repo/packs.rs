@@ -235,3 +235,18 @@ fn of_indexes_that_differ_about_a_pack_none_is_believed() {
         assert!(found[0].object.starts_with("index/"), "{found:?}");
     }
 }
+
+#[test]
+fn an_index_that_compresses_as_none_does_is_not_believed() {
+    let lab = Lab::new();
+    let storage = local(&lab.path("repo"));
+    // 80 MB of text in some kilobytes: it would take as much memory as the enemy likes.
+    let row = TableRow { kind: BlobKind::Chunk, id: BlobId([7; 32]), stored: 7, len: 7 };
+    let rows = vec![row; 1_000_000];
+    index::publish(&storage, &[PackTable { id: ObjectId([7; 32]), size: 7_000_000, rows }]).unwrap();
+    let repository = Repository::open(Arc::clone(&storage)).unwrap();
+    assert!(repository.index().blobs().count() < 1000);
+    is_whole(&storage, lab.first, &lab.path("source"), "beside it");
+    let found = verify_all(&storage).unwrap().findings;
+    assert!(found.len() == 1 && found[0].object.starts_with("index/") && !found[0].data_lost, "{found:?}");
+}
