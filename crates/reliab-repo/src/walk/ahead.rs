@@ -22,6 +22,8 @@ pub(super) struct Job {
 enum JobState {
     Open,
     Running,
+    /// Its thread panicked.
+    Failed,
     Done(Box<Listing>),
     Taken,
 }
@@ -43,6 +45,26 @@ impl Job {
             *state = JobState::Running;
         }
         open
+    }
+}
+
+/// A job that a thread has claimed; whatever becomes of the thread, nobody waits for it for ever.
+struct Running<'a>(&'a Job);
+
+impl Running<'_> {
+    fn end(self, state: JobState) {
+        *self.0.state() = state;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if matches!(*state, JobState::Running) {
+            *state = JobState::Failed;
+        }
+        drop(state);
+        self.0.done.notify_all();
     }
 }
 
@@ -89,10 +111,10 @@ impl Ahead {
             if !job.claim() {
                 continue;
             }
+            let running = Running(&job);
             let listing = Listing::read(&job, &self.filter);
             self.queue().listed += listing.held();
-            *job.state() = JobState::Done(Box::new(listing));
-            job.done.notify_all();
+            running.end(JobState::Done(Box::new(listing)));
         }
     }
 
@@ -127,6 +149,11 @@ impl Ahead {
                     return *listing;
                 }
                 JobState::Taken => return Listing::default(),
+                // Whoever is to have it makes it; a panic ends the run there.
+                JobState::Failed => {
+                    drop(state);
+                    return Listing::read(job, &self.filter);
+                }
                 unfinished => {
                     *state = unfinished;
                     state = job.done.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -138,5 +165,30 @@ impl Ahead {
     pub(super) fn close(&self) {
         self.queue().closed = true;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FilterOptions;
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_panicked() {
+        let sources = [std::path::PathBuf::from("/proc/self/task")];
+        let root = super::super::open_roots(&sources).unwrap().remove(0);
+        let job = Job::new(root, Vec::new());
+        assert!(job.claim());
+        let thread = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let _running = Running(&job);
+                    panic!("as a listing might");
+                })
+                .join()
+        });
+        assert!(thread.is_err());
+        let filter = Filter::new(FilterOptions::default(), &sources).unwrap();
+        assert!(Ahead::new(Arc::new(filter)).take(&job).len() > 0);
     }
 }
