@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 5
+# recover.sh, edition 6
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -33,9 +33,9 @@
 #   check     main
 
 set -u
-unset CDPATH TAR_OPTIONS POSIXLY_CORRECT
-# (With these, ls gives sizes in other units.)
-unset BLOCK_SIZE LS_BLOCK_SIZE BLOCKSIZE
+unset CDPATH TAR_OPTIONS TAR_READER_OPTIONS POSIXLY_CORRECT
+# (With these, ls gives sizes in other units, and names in quotes.)
+unset BLOCK_SIZE LS_BLOCK_SIZE BLOCKSIZE QUOTING_STYLE
 LC_ALL=C TZ=UTC0
 export LC_ALL TZ
 
@@ -69,7 +69,7 @@ recover.sh - gets files back out of a reliab repository, without reliab.
 
 SNAPSHOT is the first letters of an id that `list` shows, or `latest` (also
 when left out). TARGET is a folder that is empty or does not exist yet. PATH is
-as `ls` shows it.
+as `ls` shows it, or the whole path that it had when it was backed up.
 
   -r, --repo DIR    the repository; else the folder that recover.sh stands in
   --keep-going      restore all that is not damaged, list what is lost
@@ -177,7 +177,7 @@ scribe() {
 
 ############################################################################################ arguments and tools
 
-REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' TREE='' DAMAGED=0 SHA='' BROKEN='' TAKEN_FOR_TARGET=''
+REPO='' CHECK=1 KEEP=0 NEWER_LOST=0 W='' MADE='' STAGE='' TREE='' DAMAGED=0 SHA='' BROKEN='' TAKEN_FOR_TARGET='' SHOWN='' PLACED=''
 left=$#
 while [ "$left" -gt 0 ]; do
 	arg=$1
@@ -285,8 +285,12 @@ check_config() {
 		config=$(config_state)
 		[ "$config" = good ] || say "recover.sh: repository.json is $config; it is not needed to restore"
 	fi
-	encryption=$(sed -n 's/.*"encryption":\([^,]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
-	version=$(sed -n 's/^{"reliab":"repository","version":\([0-9]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
+	encryption='' version=''
+	# (One that is a pipe would be waited for.)
+	if [ -f "$REPO/repository.json" ]; then
+		encryption=$(sed -n 's/.*"encryption":\([^,]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
+		version=$(sed -n 's/^{"reliab":"repository","version":\([0-9]*\).*/\1/p' "$REPO/repository.json" 2>/dev/null)
+	fi
 	# A damaged one has no say: its bytes may be anything.
 	[ "${config-good}" = good ] || encryption=null version=1
 	[ "${version:-1}" = 1 ] || die 1 "this script reads version 1; the repository has version $version"
@@ -452,16 +456,17 @@ read_index() {
 }
 
 # Packs that are not as long as the index says are damaged, and nobody needs to read them for that. (One that ends where
-# a frame does would else pass for good, with --no-check.)
+# a frame does would else pass for good, with --no-check.) So are those of which ls does not tell the length.
 compare_sizes() {
 	[ -s "$W/packs" ] || return 0
 	(cd -P "$REPO" && xargs ls -lnL) <"$W/packs" | awk '{ print $NF, $5 }' | note sizes
 	# shellcheck disable=SC2016 # these are awk's
 	scribe '!second { size[$1] = $2; next }
+		second == 2 { if (!($0 in size) && !told[$0]++) print; next }
 		$1 == "pack" && $3 > 0 {
 			name = "packs/" substr($2, 1, 2) "/" $2
 			if ((name in size) && size[name] != $3 && !told[name]++) print name
-		}' "$W/sizes" second=1 "$W/index" >"$W/bad" || no_room
+		}' "$W/sizes" second=1 "$W/index" second=2 "$W/packs" >"$W/bad" || no_room
 	cp "$W/bad" "$W/checked" || no_room
 	tell "damaged (not as long as it was; what zstd accepts of it is used)" "$W/bad"
 }
@@ -684,7 +689,7 @@ read_snapshots() {
 	without "$W/snapshot.bad" "$W/snapshot.names" | note snapshot.good
 	settled
 	# shellcheck disable=SC2016,SC2033 # these are awk's
-	(cd -P "$REPO" && xargs awk '
+	(cd -P "$REPO" && xargs awk "$AWKLIB"'
 	function text(v) { sub(/,$/, "", v); gsub(/^"|"$/, "", v); return v }
 	function words(v) { sub(/,$/, "", v); gsub(/^\["?|"?\]$/, "", v); gsub(/","/, ", ", v); return v }
 	{ gsub(/\t/, " ") }
@@ -702,7 +707,7 @@ read_snapshots() {
 		sub(/Z$/, "", time); if (time !~ /\./) time = time "."
 		time = substr(time "000000000", 1, 29)
 		if (time !~ /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/) next
-		print time "\t" id "\t" host "\t" paths "\t" tags "\t" errors "\t" older
+		print time "\t" id "\t" shown(host) "\t" shown(paths) "\t" shown(tags) "\t" errors "\t" older
 	}') <"$W/snapshot.good" | tr -d '\000-\010\013-\037\177' | sort | note snapshots
 	settled
 	# One that has no last line, or no time, is damaged, whatever its checksum.
@@ -785,6 +790,8 @@ that is readable"
 		if ($6) print $6 " sources could not be read when it was made; the line \"errors\" of" \
 			"\n  snapshots/" id "\nnames them" }' \
 		"$W/snapshots")"
+	sed -n 's/^"paths":\[\(.*\)\],*$/\1/p' "$REPO/snapshots/$ID" | tr -d '\0' | note sources
+	settled
 	LAYERS=$(sed -n 's/^"layers":\[\(.*\)\],*$/\1/p' "$REPO/snapshots/$ID" | tr -cd '0-9a-f,' | tr ',' ' ')
 	[ -n "$LAYERS" ] || die 4 "this snapshot names no content: its file is damaged. Choose another
 (\`sh recover.sh list\` shows them)"
@@ -892,7 +899,69 @@ note_lost_pages() {
 	}' "$W/holes" >&2
 }
 
-# Merges the layers by path. With MODE=ls prints the paths; with MODE=restore writes the plan:
+# Where a path from the root of the file system is in a snapshot: its file says where its sources lay, and its entries
+# begin with what they were called, which may be the end of that. Where that is not certain, nothing is found.
+PLACES='
+# A path from the root without dots, as far as its letters tell; the root is nothing.
+function clean(p,  n, part, i, m, t) {
+	n = split(p, part, "/"); m = 0; t = ""
+	for (i = 1; i <= n; i++) {
+		if (part[i] == ".." && m) m--
+		else if (part[i] != "" && part[i] != "." && part[i] != "..") part[++m] = part[i]
+	}
+	for (i = 1; i <= m; i++) t = t "/" part[i]
+	return t
+}
+function lies_in(p, folder) { return p == folder || index(p, folder "/") == 1 }
+# Reads what sources there were, and what they may have been called; true if the path lies in one.
+function read_sources(  l, n, part, i, t, found) {
+	whole = "/" ENVIRON["ASKED"]
+	while ((getline l < (W "/sources")) > 0) {
+		n = split(l, part, "\"")
+		for (i = 2; i <= n; i += 2) {
+			MALFORMED = 0; t = clean(raw(part[i]))
+			if (MALFORMED) continue
+			SOURCE[++sources] = t
+			if (lies_in(whole, t)) found = 1
+			while (t != "") { t = substr(t, 2); may_be_called(t); sub("^[^/]*", "", t) }
+			may_be_called(".")
+		}
+	}
+	return found
+}
+function may_be_called(name,  q) {
+	NAME[sources, ++NAMES[sources]] = name
+	for (q = name; q != ""; q = parent_of(q)) IS_ENTRY[key(q)] = 0
+}
+# Whether a source is called so: there is an entry, and none that it lies in.
+function is_source(name,  q) {
+	if (!IS_ENTRY[key(name)]) return 0
+	if (name == ".") return 1
+	for (q = parent_of(name); q != ""; q = parent_of(q)) if (IS_ENTRY[key(q)]) return 0
+	return !IS_ENTRY[""]
+}
+function is_another(name, source,  i, j) {
+	for (i = 1; i <= sources; i++) for (j = 1; SOURCE[i] != source && j <= NAMES[i]; j++) if (NAME[i, j] == name) return 1
+	return 0
+}
+# Prints it, and a byte to cut off.
+function print_place(  i, j, n, name, below) {
+	for (i = 1; i <= sources; i++) {
+		if (!lies_in(whole, SOURCE[i])) continue
+		n = 0
+		for (j = 1; j <= NAMES[i]; j++) if (is_source(NAME[i, j])) { n++; name = NAME[i, j] }
+		if (n != 1 || is_another(name, SOURCE[i])) continue
+		below = substr(whole, length(SOURCE[i]) + 2)
+		if (name == ".") name = (below == "" ? "." : below)
+		else if (below != "") name = name "/" below
+		printf "%s.", name
+		return
+	}
+}
+'
+
+# Merges the layers by path. With MODE=ls prints the paths; with MODE=place where $ASKED is (see above); with
+# MODE=restore writes the plan:
 #   dirs, top, special   what is not a regular file, and second names: TYPE PATH MODE UID GID MTIME LINK MAJOR MINOR
 #   mkdirs               folders that are needed but have no entry
 #   small, large         regular files, see below
@@ -969,6 +1038,7 @@ function handle(k,  j) {
 		if (HAS_LEAF && index(KEY[k], LEAF "\001") == 1) die("the path " PATH[k] " lies below a file")
 		HAS_LEAF = 1; LEAF = KEY[k]
 	} else if (HAS_LEAF && index(KEY[k], LEAF "\001") == 1) die("the path " PATH[k] " lies below a file")
+	if (MODE == "place") { if (KEY[k] in IS_ENTRY) IS_ENTRY[KEY[k]] = 1; return }
 	if (WANT != "" && KEY[k] != WANT && index(KEY[k], WANT "\001") != 1) {
 		if (MODE == "ls" || TYPE[k] != "dir" || index(WANT, KEY[k] "\001") != 1) return
 	} else hits++
@@ -1017,6 +1087,12 @@ function plan(k,  n, i, f, v, p, t, parent, q, link, xattrs, odd, parts, flag) {
 	mode = S["mode"]; uid = substr(S["uid"], 2) + 0; gid = substr(S["gid"], 2) + 0; mtime = substr(S["mtime"], 3) + 0
 	if (mode == "" || mode ~ /[^0-7]/ || length(mode) > 4) die("the manifest cannot be understood, near " p)
 	if (index(p "/", ENVIRON["SCRATCH"] "/") == 1) die("the snapshot has a path named " p)
+	# Without its owner a file would lend the rights of who restores it to whoever runs it.
+	if (!ROOT && length(mode) == 4 && substr(mode, 1, 1) > 1 && uid ":" gid != OWN) {
+		mode = substr(mode, 1, 1) % 2 substr(mode, 2)
+		if (t == "file") S["restamp"] = "true"
+	}
+	if (PLAIN && is_left_out(xattrs)) attributed++
 	if (t != "dir" && (t == "char" || t == "block") && !ROOT) { devices++; return }
 	expected++; if (index(p, "%0A")) expected += gsub(/%0A/, "%0A", p)
 	if (p != ".") {
@@ -1102,6 +1178,14 @@ function large(k, p,  v, n, i, stored, sparse, head) {
 	}
 	if (sparse) { v = S["map"]; gsub(/[]:}[]/, "", v); n = split(v, PART, ","); for (i = 1; i + 1 <= n; i += 2) print "s", PART[i], PART[i + 1] > LARGE }
 }
+# True if there are attributes that another tar would restore for this user.
+function is_left_out(at) {
+	for (; at != ""; at += 4) {
+		if (ROOT || F[at] ~ /^(user[.]|system[.]posix_acl_)/) return 1
+		if (F[at + 3] != ",") return 0
+	}
+	return 0
+}
 # Notes attributes: those that tar cannot set here, or that chown will take away; or spare ones, in case the blob is
 # lost that has them in a record.
 function set_by_hand(k, p, at, caps_only, file,  n) {
@@ -1113,7 +1197,7 @@ function set_by_hand(k, p, at, caps_only, file,  n) {
 	}
 }
 BEGIN {
-	MODE = ENVIRON["MODE"]; LAST = ENVIRON["LAST"] + 0; ROOT = ENVIRON["ROOT"] + 0; PLAIN = ENVIRON["PLAIN"] + 0
+	MODE = ENVIRON["MODE"]; LAST = ENVIRON["LAST"] + 0; ROOT = ENVIRON["ROOT"] + 0; PLAIN = ENVIRON["PLAIN"] + 0; OWN = ENVIRON["OWN"]
 	LIMIT = ENVIRON["LIMIT"] + 0; WANT = ENVIRON["WANT"] == "" ? "" : key(ENVIRON["WANT"])
 	CONTROL = "[\001-\037\177]"; UNUSUAL = "[^ -$&-~]"
 	for (k = 0; k < 64; k++)
@@ -1122,6 +1206,7 @@ BEGIN {
 	DIRS = W "/dirs"; TOP = W "/top"; MKDIRS = W "/mkdirs"; SPECIAL = W "/special"; SMALL = W "/small"; LARGE = W "/large"
 	ATTRIBUTES = W "/attributes"; SPARE = W "/attributes.spare"; HIDDEN = W "/hidden"
 	printf "" > HIDDEN
+	if (MODE == "place") read_sources()
 	read_holes()
 	for (k = 0; k <= LAST; k++) { FILE[k] = W "/pages." k; LIVE[k] = 1; HAS_CUT[k] = 0; advance(k) }
 	for (;;) {
@@ -1135,9 +1220,10 @@ BEGIN {
 		}
 		advance(best)
 	}
+	if (MODE == "place") { print_place(); exit }
 	if (MODE == "restore") {
 		for (n = 1; n <= numbers; n++) if (n in NEED) print n " " ID[n] > (W "/blobs")
-		print files + 0, dirs + 0, links + 0, others + 0, bytes + 0, devices + 0, expected + 0
+		print files + 0, dirs + 0, links + 0, others + 0, bytes + 0, devices + 0, expected + 0, attributed + 0
 	}
 	if (!hits) exit 3
 }
@@ -1156,20 +1242,28 @@ select_entries() {
 		esac
 	done
 	[ "$WANT" != . ] || WANT=
+	[ -n "$SHOWN" ] || SHOWN=$WANT
 	export MODE WANT
 	read_pages
 	code=0
 	if [ "$MODE" = ls ]; then
-		awk "$AWKLIB$SELECT" || code=$?
+		awk "$AWKLIB$PLACES$SELECT" || code=$?
 	else
-		TOTALS=$(awk "$AWKLIB$SELECT") || code=$?
+		TOTALS=$(awk "$AWKLIB$PLACES$SELECT") || code=$?
 	fi
 	if [ "$code" = 3 ]; then
 		[ -n "$WANT" ] || return 0
+		find_place
+		if [ -n "$PLACED" ]; then
+			forget_plan
+			select_entries "$1" "${PLACED%.}"
+			return
+		fi
+		WANT=$ASKED
 		# `ls` shows unusual bytes as %XX: perhaps the path was copied from there.
 		plain=$(printf '%s' "$WANT" | awk "$AWKLIB"'{ t = raw($0); if (!MALFORMED && t != $0) printf "%s.", t }')
 		[ -n "$plain" ] || nothing_there
-		rm -f "$W/dirs" "$W/mkdirs" "$W/blobs"
+		forget_plan
 		select_entries "$1" "${plain%.}"
 		return
 	fi
@@ -1181,7 +1275,27 @@ select_entries() {
 	esac
 }
 
+# Sets PLACED to where WANT is if that is a path from the root; once, as what is there may not be all.
+find_place() {
+	export ASKED
+	ASKED=$WANT
+	[ -z "$PLACED" ] || nothing_there
+	awk "$AWKLIB$PLACES"'BEGIN { exit read_sources() ? 0 : 3 }' || return 0
+	MODE=place WANT=''
+	read_pages
+	PLACED=$(awk "$AWKLIB$PLACES$SELECT") || exit 4
+	settled
+}
+
+# Removes what was planned of the folders around what is not there.
+forget_plan() {
+	for file in dirs top mkdirs special small large blobs attributes attributes.spare; do
+		rm -f "$W/$file"
+	done
+}
+
 nothing_there() {
+	WANT=$SHOWN
 	if [ -s "$W/missing" ]; then
 		die 4 "there is no $WANT in what is left of the snapshot's manifest"
 	fi
@@ -1222,6 +1336,7 @@ choose_tar() {
 	[ -n "$TAR" ] || die 1 "tar is not installed; install it, then run this again"
 	ROOT=0
 	[ "$(id -u)" != 0 ] || ROOT=1
+	OWN=$(id -u):$(id -g)
 	[ "$KIND" = plain ] || PLAIN=0
 	# PLAIN_FLAGS are for headers made here, TAR_FLAGS for records that may bring attributes along.
 	PLAIN_FLAGS='-xp --numeric-owner' ATTRIBUTE_FLAGS='' TAR_LOCALE=C
@@ -1263,7 +1378,7 @@ choose_tar() {
 	for sizes in 'stat -c %s' 'stat -f %z'; do
 		[ "$($sizes "$W/probe" 2>/dev/null)" != 8 ] || SIZES=$sizes
 	done
-	export ROOT PLAIN
+	export ROOT PLAIN OWN
 	[ "$ROOT" = 1 ] || say "recover.sh: not run as root, so owners are not restored"
 	[ "$(find "$W/probe" -type f -links 1 2>/dev/null)" ] || die 1 "this find knows no -links; install findutils"
 }
@@ -1930,8 +2045,8 @@ restore() {
 	select_entries restore "$3"
 	# shellcheck disable=SC2086 # words
 	set -- $TOTALS
-	[ $# = 7 ] || no_room
-	files=$1 dirs=$2 links=$3 others=$4 bytes=$5 devices=$6 expected=$7
+	[ $# = 8 ] || no_room
+	files=$1 dirs=$2 links=$3 others=$4 bytes=$5 devices=$6 expected=$7 attributed=$8
 	for file in dirs mkdirs special small large blobs attributes attributes.spare; do
 		[ -f "$W/$file" ] || empty "$file"
 	done
@@ -2071,6 +2186,22 @@ make_folders() {
 }
 make_dir() { [ -d "$1" ] || mkdir "$1"; }
 
+# Folders of which nothing is known get the mode of new ones. Where pages are lost it may have been one that keeps
+# others out, so there they stay for their owner alone.
+open_folders() {
+	[ -s "$W/mkdirs" ] && [ ! -s "$W/holes" ] || return 0
+	scribe "$AWKLIB"'BEGIN {
+		OUT = W "/mkdirs.sh"; command = "chmod =rx,u+w"
+		while ((getline l) > 0) {
+			r = raw(l)
+			if (length(r) > ENVIRON["LIMIT"] + 0) print "deep " quoted(r) " " command " || not_set" > OUT
+			else batch(OUT, command, r)
+		}
+		flush_batch(OUT)
+	}' <"$W/mkdirs"
+	run mkdirs.sh
+}
+
 write_files() {
 	# From here on folders.sh checks them.
 	# shellcheck disable=SC2034 # folders.sh uses it
@@ -2107,6 +2238,8 @@ copy_files() {
 	fi
 	mkdir "$STAGE/copy" || no_room
 	(cd "$STAGE/copy" && make_entries copies)
+	# cp gives the folders that are there the modes of these.
+	find "$STAGE/copy" -type d -exec chmod 700 {} + || fail "find failed (see above)"
 	keep=-p
 	case $(cp --help 2>&1) in
 	*--preserve*) keep='--preserve=all --no-preserve=links' ;;
@@ -2212,6 +2345,7 @@ move_into_place() {
 finish_folders() {
 	if [ -f "$W/stream.x" ]; then untar <"$W/stream.x"; fi
 	run folders.sh
+	open_folders
 	REVERSE=1
 	make_entries dirs
 	if [ "$KIND$ROOT" = plain0 ]; then
@@ -2232,25 +2366,31 @@ finish_folders() {
 # Attributes that tar does not set.
 write_attributes() {
 	[ -s "$W/attributes.all" ] || return 0
-	# (The one of busybox takes values as they stand, not as base64.)
-	attr=$(command -v setfattr) && case $(setfattr --help 2>&1) in *BusyBox*) attr='' ;; esac
-	if [ -z "$attr" ]; then
-		say "recover.sh: setfattr is not installed, so some extended attributes
-of these may not be restored:"
-		awk -F '\t' '{ print $1 }' "$W/attributes.all" | sort -u >&2
-		return
-	fi
 	awk "$AWKLIB"'
+	BEGIN { PATHS = W "/attributes.paths"; printf "" > PATHS }
 	!second { if (sub(/^path /, "")) lost[$0] = 1; next }
 	{
 		split($0, f, TAB); r = raw(f[1])
 		if ((f[1] in lost) || f[3] ~ "[^A-Za-z0-9+/=]") next
 		if (f[2] !~ /^user[.]/ && ENVIRON["ROOT"] != 1) next
+		print shown(f[1]) > PATHS
 		command = "setfattr -h -n " quoted(raw(f[2])) " -v 0s" f[3]
-		print (length(r) > ENVIRON["LIMIT"] + 0) ? "deep " quoted(r) " " command : command " " quoted("./" r)
+		command = length(r) > ENVIRON["LIMIT"] + 0 ? "deep " quoted(r) " " command : command " " quoted("./" r)
+		print command " || failed=1"
 	}' "$W/missing" second=1 "$W/attributes.all" | note attributes.sh
 	settled
-	run attributes.sh || fail "some extended attributes could not be set"
+	[ -s "$W/attributes.sh" ] || return 0
+	# (The one of busybox takes values as they stand, not as base64.)
+	attr=$(command -v setfattr) && case $(setfattr --help 2>&1) in *BusyBox*) attr='' ;; esac
+	if [ -z "$attr" ]; then
+		fail "setfattr is not installed, so some extended attributes
+of these may not be restored:"
+		sort -u "$W/attributes.paths" >&2
+		return
+	fi
+	failed=0
+	run attributes.sh
+	[ "$failed" = 0 ] || fail "some extended attributes could not be set (see above)"
 }
 
 # Removes the scratch folders, stamps TARGET itself, and says how it went.
@@ -2286,6 +2426,11 @@ tell_how_it_went() {
 	if [ -n "$found" ] && [ "$found" != "$expected" ]; then
 		say "recover.sh: there should be $expected paths in $target, and there are $found;
 compare with \`sh recover.sh ls\`"
+		rc=1
+	fi
+	if [ "$attributed" != 0 ]; then
+		say "recover.sh: $attributed paths have extended attributes or ACLs,
+which this tar left out; GNU tar does not"
 		rc=1
 	fi
 	if [ "$devices" != 0 ]; then

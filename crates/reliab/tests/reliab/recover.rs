@@ -3,6 +3,7 @@
 mod full;
 mod lab;
 mod names;
+mod paths;
 mod surroundings;
 
 use std::collections::BTreeSet;
@@ -256,6 +257,13 @@ fn who_is_not_root_gets_everything_but_the_owners() {
     for shell in SHELLS {
         let outcome = restore(shell);
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        if is_root {
+            // What belonged to root lends its new owner's rights to nobody.
+            for (path, mode) in [("other/5", 0o711), ("other", 0o750)] {
+                let path = lab.place().join("for-nobody/out/data").join(path);
+                assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{shell:?}: {}", path.display());
+            }
+        }
         lab.is_restored_but("for-nobody/out", &BTreeSet::new(), "not root", |tree| {
             for item in tree.values_mut() {
                 item.owner = (0, 0);

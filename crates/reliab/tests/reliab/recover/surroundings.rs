@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use super::lab::{Lab, OTHERS, Outcome, SHELLS, Shell, back_up, while_flipped};
+use super::lab::{Lab, OTHERS, Outcome, SHELLS, Shell, back_up, link, succeed, while_damaged, while_flipped};
+use reliab_testkit::damage::Damage;
 use reliab_testkit::tree::set_mode;
 
 #[test]
@@ -91,7 +93,7 @@ fn a_target_that_may_not_be_looked_into_is_not_taken_for_empty() {
     for shell in SHELLS {
         let mut command = shell.command(lab.place());
         if fs::metadata(lab.place()).unwrap().uid() == 0 {
-            let owned = std::process::Command::new("chown")
+            let owned = Command::new("chown")
                 .args(["-R", "65534:65534", "out", "backups"])
                 .current_dir(lab.place())
                 .status();
@@ -187,4 +189,99 @@ fn a_tar_that_ends_early_is_no_damage_also_where_sigpipe_is_ignored() {
         assert!(!outcome.stderr.contains("zstd refuses"), "{}", outcome.stderr);
         fs::remove_dir_all(lab.place().join("out")).unwrap();
     }
+}
+
+#[test]
+fn no_name_of_a_source_commands_a_terminal() {
+    let lab = Lab::new(0);
+    let source = "d\u{9b}31m";
+    fs::create_dir(lab.place().join(source)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reliab"));
+    command.args(["backup", source, "--tag", source, "--quiet"]).current_dir(lab.place());
+    command.env("RELIAB_STATE_DIR", lab.place().join("state"));
+    succeed(command.env("RELIAB_CACHE_DIR", lab.place().join("cache")));
+    for shell in SHELLS.into_iter().chain(OTHERS) {
+        if OTHERS.contains(&shell) {
+            shell.install(lab.place());
+        }
+        for args in [&["list"][..], &["ls"]] {
+            let outcome = lab.run(shell, args);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            let said = outcome.stdout + &outcome.stderr;
+            assert!(said.contains("/d%C2%9B31m") && !said.contains('\u{9b}'), "{shell:?}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_is_a_pipe_is_not_waited_for() {
+    let lab = Lab::new(0);
+    fs::remove_file(lab.repo().join("repository.json")).unwrap();
+    succeed(Command::new("mkfifo").arg(lab.repo().join("repository.json")));
+    for shell in SHELLS {
+        let bin = lab.place().join(format!("bin-{shell:?}"));
+        if !bin.join("timeout").exists() {
+            link(&bin, "timeout", "timeout");
+        }
+        let mut command = Command::new(bin.join("timeout"));
+        command.arg("60").arg(bin.join("sh")).args(["backups/recover.sh", "list"]);
+        let outcome = Outcome::of(command.env_clear().env("PATH", bin).current_dir(lab.place()));
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("repository.json is missing"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_pack_whose_length_nobody_tells_is_not_taken_for_whole() {
+    let lab = Lab::new(40 << 20);
+    let mut chunks = lab.blobs.iter().filter(|blob| blob.kind == "chunk");
+    let cut =
+        chunks.rfind(|chunk| !lab.blobs.iter().any(|blob| blob.kind == "list" && blob.pack == chunk.pack));
+    let cut = cut.unwrap();
+    // Where a frame begins, so that zstd sees nothing wrong in what is left.
+    let left = fs::read(&cut.pack).unwrap()[..cut.at].to_vec();
+    while_damaged(&cut.pack, &Damage::Replace(left), || {
+        let is_refused = || {
+            let mut command = Shell::Dash.command(lab.place());
+            command.env("QUOTING_STYLE", "c").args(["backups/recover.sh", "--no-check", "restore", "out"]);
+            let outcome = Outcome::of(&mut command);
+            assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+            assert!(outcome.lost().contains("data/a large file"), "{}", outcome.stderr);
+        };
+        is_refused();
+        replace(&lab, "ls", "REAL \"$@\" | sed 's/[^ ]*$/\"&\"/'");
+        is_refused();
+    });
+}
+
+#[test]
+fn attributes_that_were_not_restored_are_never_called_success() {
+    let lab = Lab::after(&[|data| {
+        for name in ["first", "last"] {
+            fs::create_dir_all(data.join(name)).unwrap();
+            fs::write(data.join(name).join("file"), name).unwrap();
+            succeed(Command::new("setfattr").args(["-n", "user.note", "-v", name]).arg(data.join(name)));
+        }
+    }]);
+    let is_not_done = |shell, said: &str| {
+        let outcome = lab.run(shell, &["restore", "out"]);
+        assert_eq!(outcome.code, Some(1), "{shell:?}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(said) && !outcome.stderr.contains("done:"),
+            "{shell:?}: {}",
+            outcome.stderr
+        );
+        fs::remove_dir_all(lab.place().join("out")).unwrap();
+    };
+    is_not_done(Shell::Busybox, "2 paths have extended attributes or ACLs");
+    // Where the records of folders are lost, the page has their attributes, too.
+    let is_needed = |id: &String| lab.entries.values().any(|entry| entry.needs.contains(id));
+    let folders = lab.blobs.iter().find(|blob| blob.kind == "bundle" && !is_needed(&blob.id)).unwrap();
+    while_flipped(folders, || {
+        lab.loses_nothing(Shell::Dash, &[], "records of folders");
+        replace(&lab, "setfattr", "case \"$*\" in *first*) exit 1 ;; esac\nexec REAL \"$@\"");
+        is_not_done(Shell::Dash, "some extended attributes could not be set");
+        fs::remove_file(lab.place().join("bin-Dash/setfattr")).unwrap();
+        is_not_done(Shell::Dash, "setfattr is not installed");
+    });
 }

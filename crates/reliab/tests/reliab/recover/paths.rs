@@ -1,0 +1,143 @@
+//! Paths that are asked for, and the folders around what was backed up.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::lab::{OTHERS, Outcome, SHELLS, Shell};
+use reliab_testkit::tree::Scratch;
+
+/// A backup: where it runs, of what, and which paths below the scratch folder are in it and are not.
+struct Run<'a> {
+    folder: &'a str,
+    sources: &'a [&'a str],
+    found: &'a [&'a str],
+    absent: &'a [&'a str],
+}
+
+/// Files of two folders that are called alike, and the shells.
+fn place() -> Scratch {
+    let scratch = Scratch::new().unwrap();
+    let place = scratch.path();
+    for (path, content) in
+        [("srv/app/settings", "outer"), ("srv/app/app/other", "inner"), ("mnt/app/settings", "elsewhere")]
+    {
+        fs::create_dir_all(place.join(path).parent().unwrap()).unwrap();
+        fs::write(place.join(path), content).unwrap();
+    }
+    SHELLS.into_iter().chain(OTHERS).for_each(|shell| shell.install(place));
+    scratch
+}
+
+fn reliab(place: &Path, folder: &str, args: &[&str]) -> Option<i32> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reliab"));
+    command.args(args).args(["--quiet", "--repo"]).arg(place.join("backups")).current_dir(place.join(folder));
+    command.env("RELIAB_STATE_DIR", place.join("state")).env("RELIAB_CACHE_DIR", place.join("cache"));
+    command.output().unwrap().status.code()
+}
+
+fn recover(shell: Shell, place: &Path, args: &[&str]) -> Outcome {
+    Outcome::of(shell.command(place).arg("backups/recover.sh").args(args))
+}
+
+#[test]
+fn a_path_from_the_root_leads_where_it_leads_reliab() {
+    let scratch = place();
+    let place = scratch.path();
+    let top = place.to_str().unwrap();
+    let mnt = format!("{top}/mnt/app");
+    let whole = format!("{top}/srv/app");
+    let (by_whole_path, both) = ([&whole[..]], ["app", &mnt]);
+    let run = |folder, sources, found, absent| Run { folder, sources, found, absent };
+    let runs = [
+        run(
+            "srv",
+            &["app"],
+            &["srv/app/settings", "srv/app/app", "srv/app"],
+            &["srv/app/app/settings", "mnt/app/settings"],
+        ),
+        run("srv/app", &["."], &["srv/app/settings", "srv/app/app/other"], &["srv/app/absent"]),
+        run("", &by_whole_path, &["srv/app/settings", "srv/app", "srv"], &["srv/app/app/settings"]),
+        run("", &["./srv/../srv/app/"], &["srv/app/settings", "srv/app"], &["mnt"]),
+        // Whose name `app` is cannot be told.
+        run("srv", &both, &["mnt/app/settings"], &["srv/app/settings"]),
+    ];
+    let all = [SHELLS, OTHERS].concat();
+    for (number, Run { folder, sources, found, absent }) in runs.into_iter().enumerate() {
+        // All of them understand the first; the rest is arithmetic.
+        let shells = if number == 0 { &all[..] } else { &all[..1] };
+        assert_eq!(reliab(place, folder, &[&["backup"], sources].concat()), Some(0));
+        for path in found {
+            let whole = format!("{top}/{path}");
+            assert_eq!(
+                reliab(place, "", &["restore", &format!("latest:{whole}"), "--target", "by-reliab"]),
+                Some(0)
+            );
+            for &shell in shells {
+                let outcome = recover(shell, place, &["restore", "latest", "out", &whole]);
+                assert_eq!(outcome.code, Some(0), "{shell:?}, {sources:?}: {whole}: {}", outcome.stderr);
+                let differs =
+                    Command::new("diff").args(["-r", "by-reliab", "out"]).current_dir(place).output();
+                assert_eq!(
+                    String::from_utf8_lossy(&differs.unwrap().stdout),
+                    "",
+                    "{shell:?}, {sources:?}: {whole}"
+                );
+                fs::remove_dir_all(place.join("out")).unwrap();
+            }
+            fs::remove_dir_all(place.join("by-reliab")).unwrap();
+        }
+        for path in absent {
+            let whole = format!("{top}/{path}");
+            assert_eq!(reliab(place, "", &["ls", &format!("latest:{whole}")]), Some(2));
+            for &shell in shells {
+                let outcome = recover(shell, place, &["ls", "latest", &whole]);
+                assert_eq!(outcome.code, Some(1), "{shell:?}, {sources:?}: {whole}: {}", outcome.stdout);
+                assert!(
+                    outcome.stderr.contains(&format!("there is no {}", &whole[1..])),
+                    "{}",
+                    outcome.stderr
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn folders_around_a_source_are_as_open_as_those_that_reliab_makes() {
+    let scratch = place();
+    let place = scratch.path();
+    let source = place.join("srv/app");
+    assert_eq!(reliab(place, "", &["backup", source.to_str().unwrap()]), Some(0));
+    let modes = |target: &str| {
+        let folders = source.ancestors().filter_map(|path| path.strip_prefix("/").ok());
+        let mode = |path: &Path| fs::metadata(place.join(target).join(path)).unwrap().mode() & 0o7777;
+        folders.map(mode).collect::<Vec<_>>()
+    };
+    for umask in ["022", "077"] {
+        let script = format!("umask {umask}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            &script,
+            "sh",
+            env!("CARGO_BIN_EXE_reliab"),
+            "restore",
+            "latest",
+            "--target",
+            "by-reliab",
+        ]);
+        command.env("RELIAB_STATE_DIR", place.join("state")).env("RELIAB_CACHE_DIR", place.join("cache"));
+        assert!(command.current_dir(place).output().unwrap().status.success());
+        for shell in SHELLS {
+            let mut command = shell.command(place);
+            command.args(["-c", &script, "sh", "sh", "backups/recover.sh", "restore", "out"]);
+            let outcome = Outcome::of(&mut command);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            assert_eq!(modes("out"), modes("by-reliab"), "{shell:?}, {umask}");
+            fs::remove_dir_all(place.join("out")).unwrap();
+        }
+        fs::remove_dir_all(place.join("by-reliab")).unwrap();
+    }
+}
