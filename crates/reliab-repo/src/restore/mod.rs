@@ -13,6 +13,7 @@ mod shared;
 mod standing;
 mod target;
 mod temporary;
+mod whole;
 mod worker;
 mod write;
 

@@ -11,10 +11,11 @@ use super::linked::{First, Presence, note};
 use super::plan::SmallFile;
 use super::shared::Shared;
 use super::target::{Naming, Parent, Refused, Target, inode_of};
+use super::whole::Whole;
 use crate::blob::BlobReader;
 use crate::content::Part;
 use crate::error::{Error, Result, plain};
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, Kind};
 use crate::format::table::BlobKind;
 use crate::format::tar::content_range;
 use crate::id::{BlobId, Digest};
@@ -35,6 +36,8 @@ pub(super) struct LargeFile {
     /// What becomes of what stands at its own.
     pub(super) naming: Naming,
     pub(super) file: OwnedFd,
+    /// What its content is, if that is compared.
+    pub(super) whole: Option<Whole>,
     /// Jobs that are not done.
     pub(super) left: AtomicUsize,
     pub(super) failed: AtomicBool,
@@ -180,7 +183,11 @@ impl Worker<'_> {
 
     fn parts(&mut self, large: &LargeFile, id: &BlobId, parts: &[Part]) {
         let kind = self.shared.repository.index().piece_kind(id);
-        if let Err(error) = self.reader.read(id, kind, &mut self.content) {
+        let read = match large.whole {
+            Some(_) => self.reader.read_for_digest(id, kind, &mut self.content),
+            None => self.reader.read(id, kind, &mut self.content),
+        };
+        if let Err(error) = read {
             self.fail(large, &error);
         } else {
             parts.iter().for_each(|part| self.part(large, part));
@@ -193,6 +200,9 @@ impl Worker<'_> {
         let Some(bytes) = from.checked_add(len).and_then(|end| self.content.get(from..end)) else {
             return self.fail(large, &Error::damaged("a part of it", "it lies outside its blob"));
         };
+        if let Some(whole) = &large.whole {
+            whole.add(part.to, bytes);
+        }
         match write_full(&large.file, bytes, part.to) {
             Ok(()) => self.shared.events.advance(len as u64, 0),
             Err(errno) => {
@@ -252,6 +262,11 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
     }
     let entry = &large.entry;
     let mut parent = Parent::default();
+    if !large.failed.load(Ordering::Relaxed) && !is_as_told(large) {
+        large.failed.store(true, Ordering::Relaxed);
+        shared.skip(entry, "its content does not match its digest", true);
+        note(large.first.as_ref(), Presence::Damaged);
+    }
     if large.failed.load(Ordering::Relaxed) {
         // Half a file under its own name would pass for the whole; nothing is better.
         let removed = inode_of(&large.file)
@@ -273,6 +288,14 @@ pub(super) fn finish_large(shared: &Shared<'_>, large: &LargeFile) {
         }
     }
     shared.events.advance(0, 1);
+}
+
+/// False if the content of a file that is compared is not what its digest says.
+fn is_as_told(large: &LargeFile) -> bool {
+    match (&large.entry.kind, &large.whole) {
+        (Kind::File(content), Some(whole)) => whole.digest() == Some(content.digest),
+        _ => true,
+    }
 }
 
 /// Stamps a large file that is whole and gives it its name, or removes it.

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::standing::Standing;
 use super::target::{Naming, Parent, Target};
 use super::temporary::Leftovers;
+use super::whole::Whole;
 use super::worker::{Job, LargeFile, Ticket, Window, finish_large, work};
 use super::{Overwrite, RestoreOptions, RestoreReport, Selection, skipped_gap};
 use crate::content::{Part, parts_of};
@@ -274,6 +275,7 @@ impl<'a> Planner<'a> {
             temporary,
             naming,
             file,
+            whole: Whole::of(&content),
             left: AtomicUsize::new(1),
             failed: AtomicBool::new(false),
             first,

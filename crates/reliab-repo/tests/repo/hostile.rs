@@ -479,6 +479,39 @@ fn a_blob_named_any_number_of_times_takes_verify_no_longer_and_that_is_told() {
 }
 
 #[test]
+fn a_large_file_of_the_right_parts_in_the_wrong_order_is_not_restored() {
+    let content = [vec![7; 4096], vec![8; 4096], vec![9; 1000]].concat();
+    for (order, is_right) in [([1, 3, 4], true), ([3, 1, 4], false)] {
+        let mut enemy = Enemy::new();
+        for (fill, len) in [(8, 4096), (9, 1024)] {
+            let chunk = enemy.pack.add(BlobKind::Chunk, &vec![fill; len]);
+            enemy.more.push(chunk);
+        }
+        let whole = |pieces, path: &[u8]| {
+            let data = Data::Large(Large { head: 2, pieces, map: None });
+            let digest = Digest(*blake3::hash(&content).as_bytes());
+            let size = content.len() as u64;
+            entry(path, Kind::File(Content { size, digest, data, was: None, restamp: false }))
+        };
+        let extent = |blob| Extent { blob, offset: 0, len: if blob == 4 { 1000 } else { 4096 } };
+        enemy.layer(&[vec![
+            whole(Pieces::Chunks(order.to_vec()), b"chunks"),
+            whole(Pieces::Extents(order.map(extent).to_vec()), b"extents"),
+        ]]);
+        let (repository, stored) = enemy.publish();
+        let report = enemy.restore(&repository, &stored, None, "target").unwrap();
+        let told: Vec<_> =
+            report.skipped.iter().map(|skipped| (&skipped.path[..], skipped.damaged)).collect();
+        let expected = if is_right { vec![] } else { vec![("chunks", true), ("extents", true)] };
+        assert_eq!((told, report.files), (expected, if is_right { 2 } else { 0 }), "{:?}", report.skipped);
+        for name in ["chunks", "extents"] {
+            let found = fs::read(enemy.scratch.path().join("target").join(name));
+            assert!(if is_right { found.unwrap() == content } else { found.is_err() }, "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_copy_of_another_kind_is_no_copy() {
     let mut enemy = Enemy::new();
     let data = Data::Large(Large { head: 2, pieces: Pieces::Chunks(vec![1]), map: None });
