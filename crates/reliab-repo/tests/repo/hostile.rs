@@ -59,6 +59,12 @@ impl Pack {
         id
     }
 
+    /// A blob under the name of another.
+    fn add_as(&mut self, id: BlobId, kind: BlobKind, content: &[u8]) {
+        self.add(kind, content);
+        self.rows.last_mut().unwrap().id = id;
+    }
+
     fn store(mut self, storage: &Arc<dyn Storage>) {
         self.bytes.extend_from_slice(&encode_table(&self.rows));
         let id = ObjectId::of(&self.bytes);
@@ -537,4 +543,24 @@ fn a_copy_of_another_kind_is_no_copy() {
     assert_eq!(enemy.restore(&repository, &stored, None, "target").unwrap().skipped.len(), 1);
     let found = verify(storage, &VERIFY, &Silent).unwrap().findings;
     assert!(found.len() == 1 && found[0].data_lost && found[0].paths == ["a"], "{found:?}");
+}
+
+#[test]
+fn of_several_copies_the_one_that_is_what_its_id_says_is_read() {
+    let mut enemy = Enemy::new();
+    let data = Data::Large(Large { head: 2, pieces: Pieces::Chunks(vec![1]), map: None });
+    let digest = Digest(*blake3::hash(&[7; 4096]).as_bytes());
+    let whole = Content { size: 4096, digest, data, was: None, restamp: false };
+    enemy.layer(&[vec![entry(b"a", Kind::File(whole))]]);
+    let chunk = enemy.chunk;
+    let (repository, stored) = enemy.publish();
+    // Frames that are whole, of something else; whatever the order of packs and indexes is, some come first.
+    for fill in 10..26 {
+        let mut wrong = Pack::default();
+        wrong.add_as(chunk, BlobKind::Chunk, &[fill; 4096]);
+        wrong.store(repository.storage());
+    }
+    let repository = Repository::open(Arc::clone(repository.storage())).unwrap();
+    assert_eq!(enemy.restore(&repository, &stored, None, "target").unwrap().skipped, vec![]);
+    assert!(fs::read(enemy.scratch.path().join("target/a")).unwrap() == [7; 4096]);
 }
