@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 6
+# recover.sh, edition 7
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -1357,6 +1357,8 @@ choose_tar() {
 		;;
 	bsd)
 		[ "$ROOT" = 1 ] || PLAIN_FLAGS="$PLAIN_FLAGS -o"
+		# It takes `c:` and `\` away from where names begin, so that one would be written as another.
+		PLAIN_FLAGS="$PLAIN_FLAGS -s ,^,./,S"
 		# It wants a UTF-8 locale to read names.
 		for TAR_LOCALE in C.UTF-8 en_US.UTF-8 C; do
 			case $(LC_ALL=$TAR_LOCALE locale charmap 2>/dev/null) in

@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::lab::{OTHERS, Outcome, SHELLS, Shell};
+use super::lab::{OTHERS, Outcome, SHELLS, Shell, link};
+use reliab_testkit::scan::{differences, scan};
 use reliab_testkit::tree::Scratch;
 
 /// A backup: where it runs, of what, and which paths below the scratch folder are in it and are not.
@@ -139,5 +140,39 @@ fn folders_around_a_source_are_as_open_as_those_that_reliab_makes() {
             fs::remove_dir_all(place.join("out")).unwrap();
         }
         fs::remove_dir_all(place.join("by-reliab")).unwrap();
+    }
+}
+
+#[test]
+fn a_name_that_begins_like_a_path_of_another_system_is_that_name() {
+    let scratch = place();
+    let (place, odd) = (scratch.path(), scratch.path().join("odd"));
+    fs::create_dir_all(odd.join("d:")).unwrap();
+    for (name, content) in
+        [("b", "1"), ("\\b", "2"), ("c:b", "3"), ("d:/b", "4"), ("large", "5"), ("e:large", "6")]
+    {
+        let size = if name.ends_with("large") { 600_000 } else { 1 };
+        fs::write(odd.join(name), content.repeat(size)).unwrap();
+    }
+    fs::hard_link(odd.join("b"), odd.join("x:b")).unwrap();
+    std::os::unix::fs::symlink("c:b", odd.join("y:b")).unwrap();
+    assert_eq!(reliab(place, "odd", &["backup", "."]), Some(0));
+    link(&place.join("bin-Dash"), "bsdtar", "bsdtar");
+    let seen = |path: &Path| {
+        let mut tree = scan(path).unwrap();
+        tree.values_mut().for_each(|item| item.mtime.1 = 0);
+        tree
+    };
+    for (shell, tar) in [(Shell::Dash, "bsdtar"), (Shell::Dash, "tar"), (Shell::Busybox, "tar")] {
+        let mut command = shell.command(place);
+        command.env("RECOVER_TAR", tar).args(["backups/recover.sh", "restore", "out"]);
+        let outcome = Outcome::of(&mut command);
+        assert_eq!(outcome.code, Some(0), "{shell:?}, {tar}: {}", outcome.stderr);
+        assert_eq!(
+            differences(&seen(&odd), &seen(&place.join("out"))),
+            Vec::<String>::new(),
+            "{shell:?}, {tar}"
+        );
+        fs::remove_dir_all(place.join("out")).unwrap();
     }
 }
