@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 7
+# recover.sh, edition 8
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -256,7 +256,8 @@ real_path() (cd -P -- "$1" 2>/dev/null && pwd -P && echo .)
 
 # workspace FOLDER: makes it; it is for notes.
 workspace() {
-	(umask 077 && mkdir "$1") || die 1 "cannot write to ${1%/*}"
+	# (Where a folder has a default ACL, that counts in place of the umask.)
+	(umask 077 && mkdir -m 700 "$1") || die 1 "cannot write to ${1%/*}"
 	W=$1
 	export W
 	mkdir "$W/b" || no_room
@@ -2090,7 +2091,8 @@ enter_target() {
 	esac
 	SCRATCH=recover-unfinished.$(number_of_run)
 	STAGE=$TOPDIR/$SCRATCH
-	(umask 077 && mkdir "$STAGE") || die 1 "cannot write to $target"
+	(umask 077 && mkdir -m 700 "$STAGE") || die 1 "cannot write to $target"
+	tell_who_may_interfere
 	TREE=$STAGE/tree
 	workspace "$STAGE/notes"
 	mkdir "$TREE" || die 1 "cannot write to $target"
@@ -2099,6 +2101,31 @@ enter_target() {
 	LIMIT=$((3900 - ${#TREE}))
 	REVERSE=0
 	export TREE SCRATCH LIMIT REVERSE
+}
+
+# Whoever may write to a folder around TARGET could put another in its place while this runs, notes and all.
+tell_who_may_interfere() {
+	[ "$(id -u)" = 0 ] || return 0
+	folder=$TOPDIR
+	while :; do
+		set -f
+		# shellcheck disable=SC2046 # the words of ls
+		set -- $(ls -ldn "${folder:-/}")
+		set +f
+		# Mode, owner and group; in a sticky folder nobody moves what belongs to root.
+		case $3,$1,$4 in
+		0,?????????[tT]*) ;;
+		[!0]*,* | 0,????????w*,* | 0,?????w*,[!0]*)
+			say "recover.sh: others than root may write to
+  ${folder:-/}
+and could change what is restored there while this runs, and what is run for
+it; better name a folder where only root may write"
+			return
+			;;
+		esac
+		[ -n "$folder" ] || return 0
+		folder=${folder%/*}
+	done
 }
 
 # Everything that reads blobs: plans, then writes folders and files into STAGE. It may be called anew.

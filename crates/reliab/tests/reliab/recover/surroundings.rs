@@ -285,3 +285,61 @@ fn attributes_that_were_not_restored_are_never_called_success() {
         is_not_done(Shell::Dash, "setfattr is not installed");
     });
 }
+
+#[test]
+fn notes_are_closed_to_others_also_where_a_default_acl_lets_them_in() {
+    let lab = Lab::new(0);
+    // Owner, user 65534, group, mask: rwx; others: r-x (acl(5), as Linux keeps it).
+    let acl = "0x0200000001000700ffffffff02000700feff000004000700ffffffff10000700ffffffff20000500ffffffff";
+    fs::create_dir(lab.place().join("out")).unwrap();
+    let set = ["-n", "system.posix_acl_default", "-v", acl];
+    succeed(Command::new("setfattr").args(set).arg(lab.place().join("out")));
+    let seen = lab.place().join("seen");
+    replace(
+        &lab,
+        "tar",
+        &format!("[ ! -d ../notes ] || stat -c %a .. ../notes >>{}\nexec REAL \"$@\"", seen.display()),
+    );
+    let outcome = lab.run(Shell::Dash, &["restore", "out"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let modes = fs::read_to_string(seen).unwrap();
+    assert!(modes.contains("700\n700\n") && modes.lines().all(|mode| mode == "700"), "{modes}");
+}
+
+#[test]
+fn root_is_told_where_others_could_interfere() {
+    let lab = Lab::new(0);
+    if fs::metadata(lab.place()).unwrap().uid() != 0 {
+        return;
+    }
+    let warned = |folder: &str| {
+        let target = format!("{folder}/out");
+        for shell in SHELLS {
+            let outcome = lab.run(shell, &["restore", &target, "data/other/5"]);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            let says = outcome.stderr.contains("others than root may write to");
+            let names = outcome.stderr.contains(&format!("  {}\n", lab.place().join(folder).display()));
+            assert_eq!(says, names, "{folder}: {}", outcome.stderr);
+            fs::remove_dir_all(lab.place().join(&target)).unwrap();
+            if !says {
+                return false;
+            }
+        }
+        true
+    };
+    for (folder, mode, owner) in [
+        ("roots", 0o755, (0, 0)),
+        ("sticky", 0o1777, (0, 0)),
+        ("group 0", 0o775, (0, 0)),
+        ("own", 0o755, (65_534, 0)),
+    ] {
+        fs::create_dir(lab.place().join(folder)).unwrap();
+        std::os::unix::fs::chown(lab.place().join(folder), Some(owner.0), Some(owner.1)).unwrap();
+        set_mode(&lab.place().join(folder), mode).unwrap();
+        assert_eq!(warned(folder), owner.0 != 0, "{folder}");
+    }
+    set_mode(&lab.place().join("roots"), 0o777).unwrap();
+    assert!(warned("roots"));
+    std::os::unix::fs::chown(lab.place().join("group 0"), None, Some(100)).unwrap();
+    assert!(warned("group 0"));
+}
