@@ -58,7 +58,8 @@ impl RepoArg {
             ui.warn(describe(problem));
         }
         for damaged in &snapshots.damaged {
-            ui.warn(format_args!("{} is damaged: {}", damaged.key, damaged.reason));
+            let what = if damaged.is_closed { "is not used" } else { "is damaged" };
+            ui.warn(format_args!("{} {what}: {}", damaged.key, damaged.reason));
         }
         for key in &snapshots.foreign {
             ui.warn(format_args!("{key} does not belong into the repository"));

@@ -81,8 +81,12 @@ impl Tool for Args {
     fn run(self, session: &Session, ui: &mut Ui) -> anyhow::Result<Exit> {
         let repository = self.repo.open(session, ui)?;
         let wanted = self.wanted(&repository);
-        let damaged = !repository.snapshots.damaged.is_empty();
-        let exit = if damaged { Exit::Damaged } else { Exit::Done };
+        let unusable = &repository.snapshots.damaged;
+        let exit = match unusable.iter().any(|snapshot| !snapshot.is_closed) {
+            true => Exit::Damaged,
+            false if unusable.is_empty() => Exit::Done,
+            false => Exit::Partial,
+        };
         if ui.is_json() {
             ui.json(&document(Self::NAME, exit, report(&repository, &wanted)));
         } else {

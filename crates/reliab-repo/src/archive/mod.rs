@@ -148,7 +148,9 @@ impl<'a> Job<'a> {
     fn new(repository: &'a Repository, options: &'a BackupOptions) -> Result<Self> {
         let paths = paths_of(options)?;
         let key = blake3::hash(format!("{}\0{}", options.host, paths.join("\0")).as_bytes()).to_hex();
-        let folder = options.cache.join(&repository.config().id).join(&key[..16]);
+        // Errors name whole paths, by which those of the cache are known.
+        let cache = std::path::absolute(&options.cache).unwrap_or_else(|_| options.cache.clone());
+        let folder = cache.join(&repository.config().id).join(&key[..16]);
         if std::fs::create_dir_all(&folder).is_ok() && !options.dry_run {
             return Self::with(repository, options, folder, None);
         }

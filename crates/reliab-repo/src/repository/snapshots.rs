@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use rustix::io::Errno;
 
 use super::Repository;
 use crate::error::{Error, Result};
@@ -24,7 +26,7 @@ pub struct StoredSnapshot {
     pub snapshot: Snapshot,
 }
 
-/// A snapshot file that cannot be used.
+/// A snapshot file that cannot be used: it is damaged, or this user may not read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedSnapshot {
     /// What its name says.
@@ -33,6 +35,19 @@ pub struct DamagedSnapshot {
     pub key: String,
     /// What is wrong.
     pub reason: String,
+    /// This user may not read it, which is no damage.
+    pub is_closed: bool,
+}
+
+impl DamagedSnapshot {
+    /// What keeps it from being used, in words of the caller if it is damaged.
+    pub fn error(&self, reason: impl ToString) -> Error {
+        if self.is_closed {
+            let source = Errno::ACCESS.into();
+            return Error::Storage { action: "read", path: self.key.clone(), source };
+        }
+        Error::damaged(&self.key, reason)
+    }
 }
 
 /// All snapshots of a repository.
@@ -107,7 +122,9 @@ impl SnapshotList {
             };
             match read_snapshot(storage, &object.key) {
                 Ok(stored) => list.snapshots.push(stored),
-                Err(reason) => list.damaged.push(DamagedSnapshot { id, key: object.key, reason }),
+                Err(Unusable { reason, is_closed }) => {
+                    list.damaged.push(DamagedSnapshot { id, key: object.key, reason, is_closed });
+                }
             }
         }
         list.snapshots.sort_by_key(|s| (s.snapshot.time, s.id));
@@ -133,7 +150,9 @@ impl SnapshotList {
                 ))
             });
         }
-        Err(missing(format!("no id begins so; {}", self.near(name))))
+        let is_short = name.len() < ID_DIGITS_MIN && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let why = if is_short { "an id needs four digits or more" } else { "no id begins so" };
+        Err(missing(format!("{why}; {}", self.near(name))))
     }
 
     /// The latest snapshot, of one host or of all; an error if a damaged one may be newer.
@@ -144,7 +163,7 @@ impl SnapshotList {
                 "it may be the latest, but it is damaged ({}); name a snapshot by its id",
                 damaged.reason
             );
-            return Err(Error::damaged(&damaged.key, reason));
+            return Err(damaged.error(reason));
         }
         let is_of = |s: &StoredSnapshot| host.is_none_or(|host| s.snapshot.host == host);
         self.latest_of(is_of).ok_or_else(|| Error::NoSnapshot {
@@ -184,14 +203,14 @@ impl SnapshotList {
     }
 
     fn find_id(&self, prefix: &str) -> Result<Option<&StoredSnapshot>> {
-        let is_hex = prefix.len() >= 4 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_hex = prefix.len() >= ID_DIGITS_MIN && prefix.bytes().all(|b| b.is_ascii_hexdigit());
         if !is_hex {
             return Ok(None);
         }
         let prefix = prefix.to_ascii_lowercase();
         if let Some(damaged) = self.damaged.iter().find(|d| d.key.starts_with(&format!("snapshots/{prefix}")))
         {
-            return Err(Error::damaged(&damaged.key, &damaged.reason));
+            return Err(damaged.error(&damaged.reason));
         }
         let mut found = self.snapshots.iter().filter(|s| s.id.to_string().starts_with(&prefix));
         match (found.next(), found.next()) {
@@ -218,18 +237,33 @@ impl SnapshotList {
     }
 }
 
-fn read_snapshot(storage: &dyn Storage, key: &str) -> std::result::Result<StoredSnapshot, String> {
+/// The fewest digits of an id that name a snapshot.
+const ID_DIGITS_MIN: usize = 4;
+
+/// Why a snapshot cannot be used.
+struct Unusable {
+    reason: String,
+    is_closed: bool,
+}
+
+fn read_snapshot(storage: &dyn Storage, key: &str) -> std::result::Result<StoredSnapshot, Unusable> {
+    let damaged = |reason: String| Unusable { reason, is_closed: false };
     let bytes = match storage.get(key, METADATA_LIMIT) {
         Ok(bytes) => bytes,
-        Err(Error::Damaged { reason, .. }) => return Err(reason),
+        Err(Error::Damaged { reason, .. }) => return Err(damaged(reason)),
         // A bad sector under one snapshot must not take the others with it.
-        Err(other) => return Err(other.told()),
+        Err(other) => {
+            let is_closed = matches!(&other, Error::Storage { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+            return Err(Unusable { reason: other.told(), is_closed });
+        }
     };
     let id = ObjectId::of(&bytes);
     if key != snapshot_key(&id) {
-        return Err("its SHA-256 is not its name".into());
+        return Err(damaged("its SHA-256 is not its name".into()));
     }
-    decode_snapshot(&bytes).map(|snapshot| StoredSnapshot { id, snapshot }).map_err(|reason| reason.0)
+    decode_snapshot(&bytes)
+        .map(|snapshot| StoredSnapshot { id, snapshot })
+        .map_err(|reason| damaged(reason.0))
 }
 
 /// The snapshots that this one says it came after.

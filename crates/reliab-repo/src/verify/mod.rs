@@ -116,6 +116,9 @@ pub fn verify(
     findings.index(&repository);
     findings.texts(storage.as_ref());
     let list = repository.snapshots();
+    if let Some(closed) = list.damaged.iter().find(|snapshot| snapshot.is_closed) {
+        return Err(closed.error(&closed.reason));
+    }
     findings.snapshots(list);
     findings.lost_index(&repository);
     report.unclaimed_lists = unclaimed_lists(&repository, list);

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod as_shown;
+mod closed;
 mod config;
 mod doctor;
 mod golden;

@@ -261,7 +261,12 @@ fn who_is_not_root_gets_everything_but_the_owners() {
             // What belonged to root lends its new owner's rights to nobody.
             for (path, mode) in [("other/5", 0o711), ("other", 0o750)] {
                 let path = lab.place().join("for-nobody/out/data").join(path);
-                assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{shell:?}: {}", path.display());
+                assert_eq!(
+                    fs::metadata(&path).unwrap().mode() & 0o7777,
+                    mode,
+                    "{shell:?}: {}",
+                    path.display()
+                );
             }
         }
         lab.is_restored_but("for-nobody/out", &BTreeSet::new(), "not root", |tree| {
