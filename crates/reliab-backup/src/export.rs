@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::{Tool, after_help, document};
+use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{GapView, gaps_of, tell_gaps};
 use crate::events::UiEvents;
@@ -104,7 +105,7 @@ impl Tool for Args {
         let format = self.check(ui)?;
         let repository = self.repo.open(session, ui)?;
         let selected = repository.select(self.snapshot.as_ref())?;
-        session.record(&repository.folder.display().to_string(), ui, |job, ui| {
+        session.record(&creation::job(&repository.folder), ui, |job, ui| {
             self.export(&repository, &selected, format, job, ui)
         })
     }

@@ -23,7 +23,8 @@ pub(crate) fn find<'a>(
 ) -> anyhow::Result<&'a JobView> {
     let Some(job) = overview.jobs.iter().find(|job| job.name() == name) else {
         let text = format!(
-            "cannot forget {name:?}: no such job is shown; `reliab status --json` has all of every name"
+            "cannot forget {name:?}: no such job is shown; give the tool and the job that `reliab status --json` has, as one \
+             word: 'backup /path'"
         );
         return Err(UsageError(text).into());
     };
@@ -128,6 +129,8 @@ mod tests {
         bench.run("/mnt/try", None, Exit::Failed);
         bench.run("/srv/backups", None, Exit::Done);
         assert_eq!(bench.overview().level, Level::Critical);
+        let refused = bench.forget("backup").unwrap_err().to_string();
+        assert!(refused.ends_with("as one word: 'backup /path'"), "{refused}");
         assert!(bench.forget("backup /mnt").is_err());
         bench.forget("backup /mnt/try").unwrap();
         let seen = bench.overview();

@@ -137,6 +137,17 @@ fn what_was_mistyped_is_not_watched_and_what_was_tried_can_be_forgotten() {
     assert_eq!(forget(&name("it's tried")).status.code(), Some(3), "it is not shown");
 }
 
+/// Every job of a repository is called alike, whatever it was named by.
+#[test]
+fn a_failed_export_is_recorded_under_the_whole_path() {
+    let bench = bench();
+    assert_eq!(bench.run(&["export", "-o", "absent/x.tar"]).status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&bench.run(&["status", "--json"]).stdout).unwrap();
+    let jobs = report["jobs"].as_array().unwrap();
+    let export = jobs.iter().find(|job| job["tool"] == "export").unwrap();
+    assert_eq!(export["job"].as_str(), bench.path("backups").to_str(), "{report:#}");
+}
+
 /// What is open about a job that is forgotten closes with the next evaluation.
 #[test]
 fn an_incident_about_a_forgotten_job_is_closed() {
