@@ -20,7 +20,7 @@ fn part(error: &(dyn StdError + 'static)) -> Option<String> {
 
 fn next_step(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let error = error.downcast_ref::<Error>()?;
-    error.is_damage().then_some("`reliab verify` lists what is damaged and what it hits")
+    error.is_damage().then_some("a verification of the repository lists what is damaged and what it hits")
 }
 
 fn exit_of(error: &Error) -> Exit {

@@ -21,7 +21,7 @@ use crate::app::{Tool, after_help};
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::entries::{EntryView, GapView, exit_of, gaps_of, line, shown, tell_gaps};
 use crate::failure::{ErrorTable, UsageError};
-use crate::repo::{NamedSource, OpenRepository, RepoArg, Selected};
+use crate::repo::{NamedSource, OpenRepository, RepoArg, Selected, command};
 use crate::session::Session;
 use crate::stream::{Stream, fields};
 
@@ -92,7 +92,8 @@ impl Tool for Args {
         if hits == 0 && finder.gaps.borrow().is_empty() {
             let snapshots = counted(places.len() as u64, "snapshot", "snapshots");
             let has_path = self.patterns.iter().any(|pattern| pattern.contains('/'));
-            let ls = if has_path { "; paths are matched as `reliab ls` shows them" } else { "" };
+            let ls = command("ls", &repository.folder);
+            let ls = if has_path { format!("; paths are matched as {ls} shows them") } else { String::new() };
             ui.note(format_args!("nothing matches in {snapshots}{ls}"));
         }
         Ok(tell_gaps(ui, &finder.gaps.into_inner()))

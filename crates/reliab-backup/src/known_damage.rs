@@ -12,6 +12,9 @@ use reliab_common::state::{State, StateError, time};
 use crate::creation::location;
 use crate::repo::command;
 
+/// Where to go on with a damaged repository.
+pub(crate) const REPAIR: &str = "under \"Repair\" the README of reliab says how to mend it";
+
 /// Verifications that are looked at, the latest first.
 const RECENT: u32 = 200;
 
@@ -39,7 +42,7 @@ pub(crate) fn warning(folder: &Path, state: Option<&State>) -> Option<String> {
     let verify = command("verify", folder);
     Some(format!(
         "`reliab verify` found damage in this repository on {}, and a backup stores nothing anew that it finds there: \
-         {verify} names what is hit; under \"Repair\" the README of reliab says how to mend it",
+         {verify} names what is hit; {REPAIR}",
         clock::local(found)
     ))
 }

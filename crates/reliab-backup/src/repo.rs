@@ -55,7 +55,7 @@ impl RepoArg {
         let repository = Repository::open(storage(&folder)).map_err(of(&folder))?;
         let snapshots = repository.snapshots().clone();
         for problem in repository.problems() {
-            ui.warn(describe(problem));
+            ui.warn(describe(problem, &folder));
         }
         for damaged in &snapshots.damaged {
             let what = if damaged.is_closed { "is not used" } else { "is damaged" };
@@ -84,23 +84,23 @@ fn warn_of_the_future(list: &SnapshotList, now: DateTime<Utc>, ui: &mut Ui) {
 }
 
 /// What is amiss with the index or a pack, and what it means.
-fn describe(problem: &IndexProblem) -> String {
+fn describe(problem: &IndexProblem, folder: &Path) -> String {
+    let see = || format!("{} lists what it hits", command("verify", folder));
     match problem {
         IndexProblem::DamagedIndex { key, reason } => {
             format!("{key} is damaged ({reason}); nothing is lost: packs name their content themselves")
         }
         IndexProblem::MissingPack(pack) => {
-            format!("pack {} is missing; `reliab verify` lists what it hits", pack.short())
+            format!("pack {} is missing; {}", pack.short(), see())
         }
-        IndexProblem::WrongLength { pack, expected, found } => format!(
-            "pack {} has {found} bytes in place of {expected}; `reliab verify` lists what it hits",
-            pack.short()
-        ),
+        IndexProblem::WrongLength { pack, expected, found } => {
+            format!("pack {} has {found} bytes in place of {expected}; {}", pack.short(), see())
+        }
         IndexProblem::UnreadableTable { pack, reason } => {
-            format!("pack {} cannot be used ({reason}); `reliab verify` lists what it hits", pack.short())
+            format!("pack {} cannot be used ({reason}); {}", pack.short(), see())
         }
         IndexProblem::UnreadableFolder { key, reason } => {
-            format!("the folder {key} cannot be used ({reason}); `reliab verify` lists what it hits")
+            format!("the folder {key} cannot be used ({reason}); {}", see())
         }
         IndexProblem::ForeignFile(key) => format!("{key} does not belong into the repository"),
     }
@@ -113,18 +113,37 @@ pub(crate) fn storage(folder: &Path) -> Arc<dyn Storage> {
 
 /// Says which repository an error is about, where its text does not.
 pub(crate) fn of(folder: &Path) -> impl Fn(Error) -> anyhow::Error {
+    let folder = folder.to_owned();
     let repository = format!("repository {}", folder.display());
-    let verify = command("verify", folder);
     move |error| match error {
         error if error.is_damage() => {
-            let next_step = format!("{verify} lists what is damaged and what it hits");
+            let next_step = format!("{} lists what is damaged and what it hits", command("verify", &folder));
             anyhow::Error::new(error).context(Advised { doing: repository.clone(), next_step })
         }
-        Error::Storage { .. } | Error::Unsupported { .. } | Error::NoSnapshot { .. } => {
+        Error::NoSnapshot { spec, reason } => {
+            let reason = naming(&reason, &folder);
+            anyhow::Error::new(Error::NoSnapshot { spec, reason }).context(repository.clone())
+        }
+        Error::Usage { option, value, reason } => {
+            Error::Usage { option, value, reason: naming(&reason, &folder) }.into()
+        }
+        Error::Storage { .. } | Error::Unsupported { .. } => {
             anyhow::Error::new(error).context(repository.clone())
         }
         other => other.into(),
     }
+}
+
+/// A text of the engine, which advises commands but does not know how the repository is named for them, with its name.
+fn naming(text: &str, folder: &Path) -> String {
+    let (mut named, mut rest) = (String::new(), text);
+    while let Some((before, (words, after))) =
+        rest.split_once("`reliab ").and_then(|(before, rest)| Some((before, rest.split_once('`')?)))
+    {
+        named = format!("{named}{before}{}", command(words, folder));
+        rest = after;
+    }
+    named + rest
 }
 
 /// A command about this repository that can be pasted into a shell, in backquotes.
@@ -153,7 +172,8 @@ impl OpenRepository {
 
     /// The same; `latest` is the latest of a host, if one is given.
     pub fn select_of(&self, spec: Option<&OsString>, host: Option<&str>) -> anyhow::Result<Selected> {
-        let SnapshotSpec { name, path } = SnapshotSpec::parse(spec.map_or(b"latest", |spec| spec.as_bytes()));
+        let spec = spec.map_or(&b"latest"[..], |spec| spec.as_bytes());
+        let SnapshotSpec { name, path } = SnapshotSpec::parse(spec);
         let found = match host {
             Some(_) if name != "latest" => {
                 let text = format!("cannot find the latest of a host and snapshot {name:?}: leave out one");
@@ -163,7 +183,7 @@ impl OpenRepository {
             None => self.snapshots.find(&name),
         };
         let stored = found.map_err(of(&self.folder))?.clone();
-        let below = path.map(|path| self.place(&stored, path)).transpose()?;
+        let below = path.map(|path| self.place(&stored, path, typed_path(spec, &name))).transpose()?;
         // A source that was called `.` is all of a snapshot.
         Ok(Selected { stored, below: below.filter(|place| place != b".") })
     }
@@ -174,8 +194,8 @@ impl OpenRepository {
             .map_err(of(&self.folder))
     }
 
-    /// Where a path that is asked for is in a snapshot.
-    fn place(&self, stored: &StoredSnapshot, path: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    /// Where a path that is asked for is in a snapshot; `typed` is how it was written.
+    fn place(&self, stored: &StoredSnapshot, path: Vec<u8>, typed: &[u8]) -> anyhow::Result<Vec<u8>> {
         if self.holds(stored, &path)? {
             return Ok(path);
         }
@@ -184,11 +204,11 @@ impl OpenRepository {
         {
             return Ok(place);
         }
-        let (path, id) = (escape(&path), stored.id.short());
+        let (typed, id) = (escape(typed), stored.id.short());
         let ls = command(&format!("ls {id}"), &self.folder);
-        let text = format!(
-            "cannot find {path} in snapshot {id}: {ls} lists what it holds, `reliab find` looks in all"
-        );
+        let find = command("find PATTERN", &self.folder);
+        let text =
+            format!("cannot find {typed} in snapshot {id}: {ls} lists what it holds, {find} looks in all");
         Err(UsageError(text).into())
     }
 
@@ -243,6 +263,12 @@ impl OpenRepository {
             Manifest::open(&self.repository, &stored.snapshot, below).map_err(of(&self.folder))?;
         Ok(manifest.next().is_some() || !manifest.take_gaps().is_empty())
     }
+}
+
+/// The path of a `NAME:PATH` as it was written; a name that is left out is `latest`.
+fn typed_path<'a>(spec: &'a [u8], name: &str) -> &'a [u8] {
+    let path = spec.strip_prefix(name.as_bytes()).unwrap_or(spec);
+    path.strip_prefix(b":").unwrap_or(path)
 }
 
 /// A source and what it is called in a snapshot.
@@ -302,6 +328,37 @@ fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_names_the_repository() {
+        let folder = Path::new("o'ther");
+        let named = |words: &str| format!("`reliab {words} --repo 'o'\\''ther'`");
+        let check = |text: &str, expected: String| assert_eq!(naming(text, folder), expected);
+        check("no id begins so", "no id begins so".to_owned());
+        check("a `b (`reliab ls", "a `b (`reliab ls".to_owned());
+        check(
+            "x (`reliab snapshots` lists all); `reliab ls 1a` shows",
+            format!("x ({} lists all); {} shows", named("snapshots"), named("ls 1a")),
+        );
+        let reason = "its table is damaged".to_owned();
+        let problem = IndexProblem::UnreadableFolder { key: "packs/ab".to_owned(), reason };
+        let expected = format!(
+            "the folder packs/ab cannot be used (its table is damaged); {} lists what it hits",
+            named("verify")
+        );
+        assert_eq!(describe(&problem, folder), expected);
+    }
+
+    #[test]
+    fn a_path_is_told_as_it_was_typed() {
+        let check = |spec: &str, name: &str, expected: &str| {
+            assert_eq!(typed_path(spec.as_bytes(), name), expected.as_bytes(), "{spec}");
+        };
+        check("latest:/etc", "latest", "/etc");
+        check("latest:./etc/", "latest", "./etc/");
+        check(":etc", "latest", "etc");
+        check("2026-01-02T03:04:a:b", "2026-01-02T03:04", "a:b");
+    }
 
     #[test]
     fn entries_have_a_path_from_the_root_where_their_source_is_known() {

@@ -10,7 +10,7 @@ use reliab_common::exit::Exit;
 use reliab_common::ui::Ui;
 use reliab_common::units::{self, Percent};
 use reliab_repo::repository::Repository;
-use reliab_repo::verify::{self as engine, Finding, Level, Sample, VerifyOptions, VerifyReport};
+use reliab_repo::verify::{self as engine, Finding, Level, Lists, Sample, VerifyOptions, VerifyReport};
 use serde::Serialize;
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use crate::creation;
 use crate::engine_errors::ENGINE_ERRORS;
 use crate::events::{UiEvents, Warnings};
 use crate::failure::{ErrorTable, UsageError};
+use crate::known_damage::REPAIR;
 use crate::repo::{RepoArg, of, storage};
 use crate::session::{Job, Outcome, Session, threads};
 
@@ -219,6 +220,9 @@ fn tell(found: &VerifyReport, ui: &mut Ui) {
             ui.warn(describe(finding));
         }
     }
+    if found.findings.iter().any(|finding| finding.data_lost) {
+        ui.warn(format_args!("the repository is damaged: {REPAIR}"));
+    }
 }
 
 /// One line on what is wrong, and lines on what it hits.
@@ -230,7 +234,16 @@ fn describe(finding: &Finding) -> String {
         let snapshots = counted(ids.len() as u64, "snapshot", "snapshots");
         lines.push(format!("  hits {snapshots}: {}", ids.join(" ")));
     }
+    if finding.lists == Lists::All {
+        lines.push("  hits the list of files, so all of these snapshots".to_owned());
+        return lines.join("\n");
+    }
     lines.extend(finding.paths.iter().map(|path| format!("  hits {path}")));
+    if finding.lists == Lists::Part {
+        lines.push(
+            "  hits a part of the list of files: of what follows these paths not all is known".to_owned(),
+        );
+    }
     if let Some(more @ 1..) = finding.path_count.checked_sub(finding.paths.len() as u64) {
         lines.push(format!("  and {}", counted(more, "more path", "more paths")));
     }
@@ -246,6 +259,26 @@ mod tests {
         assert_eq!(unclaimed(0), "");
         assert!(unclaimed(1).starts_with("\n  1 list of entries belongs to no readable snapshot: "));
         assert!(unclaimed(2).starts_with("\n  2 lists of entries belong to no readable snapshot: "));
+    }
+
+    #[test]
+    fn a_list_that_is_hit_is_told_as_what_it_is() {
+        let told = |lists| {
+            describe(&Finding {
+                object: "packs/ab".to_owned(),
+                problem: "it is missing".to_owned(),
+                snapshots: vec!["0123456789".to_owned()],
+                paths: vec![".".to_owned()],
+                path_count: 1,
+                lists,
+                data_lost: true,
+            })
+        };
+        let head = "packs/ab: it is missing\n  hits 1 snapshot: 01234567\n";
+        let all = "  hits the list of files, so all of these snapshots";
+        assert_eq!(told(Lists::All), format!("{head}{all}"));
+        assert_eq!(told(Lists::None), format!("{head}  hits ."));
+        assert!(told(Lists::Part).starts_with(&format!("{head}  hits .\n  hits a part of the list")));
     }
 
     #[test]

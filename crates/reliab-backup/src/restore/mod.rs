@@ -201,7 +201,7 @@ fn run(
 ) -> anyhow::Result<Outcome<Exit>> {
     let done = act(repository, selected, options, job, ui)?;
     let exit = done.exit();
-    done.tell_troubles(selected, options, ui);
+    done.tell_troubles(repository, selected, options, ui);
     if ui.is_json() {
         ui.json(&document(Args::NAME, exit, done.document(repository, selected, options)));
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Options;
 use crate::events::Warnings;
 use crate::listing::Previewed;
-use crate::repo::{OpenRepository, Selected};
+use crate::repo::{OpenRepository, Selected, command};
 
 /// Entries that could not be restored and are shown as text.
 const SHOWN: usize = 100;
@@ -70,7 +70,13 @@ impl Done {
     }
 
     /// Tells what was not done, and what need not be looked for in the restored tree.
-    pub fn tell_troubles(&self, selected: &Selected, options: &Options, ui: &mut Ui) {
+    pub fn tell_troubles(
+        &self,
+        repository: &OpenRepository,
+        selected: &Selected,
+        options: &Options,
+        ui: &mut Ui,
+    ) {
         let not_restored = if options.engine.dry_run { "would not be restored" } else { "not restored" };
         let (wrong, unread): (Vec<_>, Vec<_>) = self.differences.iter().partition(|found| found.damaged);
         for (kind, entries) in [
@@ -98,6 +104,24 @@ impl Done {
         if self.report.owners_skipped {
             ui.note("owners were not restored: that needs root");
         }
+        if let Some(text) = self.next_step(&command("verify", &repository.folder)) {
+            ui.warn(text);
+        }
+    }
+
+    /// Where to go on after damage.
+    fn next_step(&self, verify: &str) -> Option<String> {
+        let is_damage = |entries: &[Skipped]| entries.iter().any(|entry| entry.damaged);
+        if is_damage(&self.report.skipped) {
+            return Some(format!(
+                "the repository is damaged: {verify} lists what is damaged and what it hits"
+            ));
+        }
+        is_damage(&self.differences).then(|| {
+            format!(
+                "{verify} tells whether the repository is damaged; if it is not, what was written was altered"
+            )
+        })
     }
 
     /// What `--json` prints.

@@ -86,7 +86,7 @@ impl Repository {
     pub(crate) fn check_adopted(&mut self, events: &dyn Events) -> Result<()> {
         for pack in self.index.check_adopted(self.storage.as_ref(), events)? {
             let message = format!(
-                "no index names it, and it is damaged ({}): what it holds is stored again; `reliab verify` lists what it hits",
+                "no index names it, and it is damaged ({}): what it holds is stored again; a verification lists what it hits",
                 pack.reason
             );
             events.warning(Path::new(&pack_key(&pack.id)), &message);

@@ -17,7 +17,8 @@ mod whole;
 mod worker;
 mod write;
 
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 
 use ignore::gitignore::Gitignore;
 
@@ -105,19 +106,22 @@ pub fn restore(
     options: &RestoreOptions,
     events: &dyn Events,
 ) -> Result<RestoreReport> {
-    let selection = Selection::new(options)?;
+    let selection = Selection::watching(options)?;
     let manifest = Manifest::open(repository, &snapshot.snapshot, options.below.as_deref())?;
     if options.dry_run {
         let report = preview::run(manifest, &selection, options, events)?;
-        return something(report, snapshot, options);
+        let report = something(report, snapshot, options)?;
+        selection.tell_unmatched(&report, events);
+        return Ok(report);
     }
     let held = Held::take(&options.target)?;
     let done = require_room(options)
         .and_then(|fresh| Target::open(&held, &options.target, fresh))
         .and_then(|target| write::run(repository, manifest, &selection, &target, options, events))
         .and_then(|report| something(report, snapshot, options));
-    if done.is_err() {
-        held.give_back();
+    match &done {
+        Ok(report) => selection.tell_unmatched(report, events),
+        Err(_) => held.give_back(),
     }
     done
 }
@@ -174,6 +178,22 @@ fn require_room(options: &RestoreOptions) -> Result<bool> {
 pub(crate) struct Selection {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
+    /// Of several patterns of what to restore, each alone.
+    watched: Vec<Watched>,
+}
+
+/// A pattern, and whether something has matched it.
+struct Watched {
+    text: String,
+    pattern: Gitignore,
+    is_matched: Cell<bool>,
+}
+
+impl Watched {
+    fn new(pattern: &String) -> Result<Self> {
+        let compiled = compile_patterns("--include", std::slice::from_ref(pattern))?;
+        Ok(Self { text: pattern.clone(), pattern: compiled, is_matched: Cell::new(false) })
+    }
 }
 
 impl Selection {
@@ -184,15 +204,40 @@ impl Selection {
         Ok(Self {
             include: compile("--include", &options.include)?,
             exclude: compile("--exclude", &options.exclude)?,
+            watched: Vec::new(),
         })
+    }
+
+    /// The same; it notes which patterns of what to restore match nothing. One that is the only one is an error then.
+    fn watching(options: &RestoreOptions) -> Result<Self> {
+        let mut selection = Self::new(options)?;
+        if options.include.len() > 1 {
+            selection.watched = options.include.iter().map(Watched::new).collect::<Result<_>>()?;
+            // What takes back others, or is a comment, matches nothing by itself.
+            selection.watched.retain(|watched| watched.pattern.num_ignores() > 0);
+        }
+        Ok(selection)
+    }
+
+    /// Warns of patterns that matched nothing; where entries could not be read nobody knows.
+    fn tell_unmatched(&self, report: &RestoreReport, events: &dyn Events) {
+        if report.skipped.iter().any(|skipped| skipped.damaged) {
+            return;
+        }
+        for watched in self.watched.iter().filter(|watched| !watched.is_matched.get()) {
+            events.warning(Path::new(&watched.text), "nothing matches this --include");
+        }
     }
 
     /// True if the entry is to be restored. With `include`, folders are made where something in them is.
     fn wants(&self, entry: &Entry) -> bool {
         use std::os::unix::ffi::OsStrExt;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&entry.path));
+        let path = Path::new(std::ffi::OsStr::from_bytes(&entry.path));
         let matches =
             |patterns: &Gitignore| patterns.matched_path_or_any_parents(path, entry.is_dir()).is_ignore();
+        for watched in self.watched.iter().filter(|watched| !watched.is_matched.get()) {
+            watched.is_matched.set(matches(&watched.pattern));
+        }
         self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
     }
 }

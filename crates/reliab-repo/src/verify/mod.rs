@@ -65,8 +65,23 @@ pub struct Finding {
     pub paths: Vec<String>,
     /// How many paths it hits.
     pub path_count: u64,
+    /// How much it hits of the lists of entries of these snapshots.
+    pub lists: Lists,
     /// False if nothing is lost by it (a damaged index, a foreign file).
     pub data_lost: bool,
+}
+
+/// How much of the list of a snapshot's entries is hit. What it held there is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lists {
+    /// Nothing.
+    #[default]
+    None,
+    /// Some entries, from a path that is named.
+    Part,
+    /// All of it.
+    All,
 }
 
 /// What a verification found.
@@ -174,6 +189,7 @@ impl Findings {
                 snapshots: Vec::new(),
                 paths: Vec::new(),
                 path_count: 0,
+                lists: Lists::None,
                 data_lost,
             };
             Found { finding, paths: HashSet::new() }
@@ -201,6 +217,20 @@ impl Findings {
         if finding.paths.len() < PATHS_MAX {
             finding.paths.push(escape(path).into_owned());
         }
+    }
+
+    /// Notes that a damaged object hits the list of a snapshot's entries, from a path on.
+    fn hit_list(
+        &mut self,
+        object: &str,
+        problem: &str,
+        snapshot: &StoredSnapshot,
+        path: &[u8],
+        lists: Lists,
+    ) {
+        self.hit(object, problem, snapshot, path);
+        let finding = self.entry(object, problem, true);
+        finding.lists = finding.lists.max(lists);
     }
 
     fn index(&mut self, repository: &Repository) {
@@ -311,15 +341,17 @@ fn walk_snapshot(
         Err(error) if error.is_damage() || error.is_bad_sector() => {
             let lists = stored.snapshot.layers.iter().map(|list| (BlobKind::List, *list));
             let (object, problem) = blamed(&error, broken, lists);
-            findings.hit(&object, &problem, stored, b".");
+            findings.hit_list(&object, &problem, stored, b".", Lists::All);
             return Ok(());
         }
         Err(other) => return Err(other),
     };
+    let mut lists = Lists::All;
     for item in manifest.by_ref() {
         if events.stop_requested() {
             return Err(Error::Interrupted);
         }
+        lists = Lists::Part;
         let mut hits = Vec::new();
         for_each_blob_of(&item, repository.index(), |(kind, id)| {
             if let Some((object, problem)) = broken.get(&(kind, id)) {
@@ -336,7 +368,7 @@ fn walk_snapshot(
     for gap in manifest.take_gaps() {
         let (object, problem) = blamed(&gap.error, broken, std::iter::empty());
         let object = if object.is_empty() { snapshot_name.clone() } else { object };
-        findings.hit(&object, &problem, stored, &gap.first);
+        findings.hit_list(&object, &problem, stored, &gap.first, lists);
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use reliab_repo::manifest::{Manifest, read_list};
 use reliab_repo::repository::Repository;
 use reliab_repo::restore::Skipped;
 use reliab_repo::storage::Storage;
-use reliab_repo::verify::{Finding, Level, VerifyOptions, VerifyReport, verify};
+use reliab_repo::verify::{Finding, Level, Lists, VerifyOptions, VerifyReport, verify};
 use reliab_repo::walk::snapshot_path;
 use reliab_testkit::damage::Damage;
 use reliab_testkit::engine::{
@@ -284,7 +284,12 @@ fn damage_to_a_pack_is_named_and_costs_exactly_what_lies_there() {
                 let pages = Needs::all(&blobs, &needs.pages);
                 content_lost += content.len();
                 expected_named.extend(content.iter().chain(&Needs::all(&blobs, &needs.records)).cloned());
+                let id = lab.snapshots[number].0.to_string();
+                let tells_of = |least| {
+                    report.findings.iter().any(|found| found.lists >= least && found.snapshots.contains(&id))
+                };
                 let Ok(restored) = lab.restore(&storage, number) else {
+                    assert!(tells_of(Lists::All), "{what}: the list is not told of");
                     let lists =
                         find(&Repository::open(Arc::clone(&storage)).unwrap(), lab.snapshots[number].0);
                     let lists = lists.unwrap().snapshot.layers;
@@ -303,6 +308,7 @@ fn damage_to_a_pack_is_named_and_costs_exactly_what_lies_there() {
                     restored.wrong.difference(&skipped).filter(|p| !pages.contains(*p)).collect();
                 assert!(silent.is_empty(), "{what}: wrong without a word: {silent:?}");
                 assert!(pages.is_empty() || !restored.skipped.is_empty(), "{what}: a page is lost silently");
+                assert!(pages.is_empty() || tells_of(Lists::Part), "{what}: the page is not told of");
                 let kept: Vec<_> =
                     content.difference(&restored.wrong).filter(|p| !pages.contains(*p)).collect();
                 assert!(kept.is_empty(), "{what}: restored although its data is damaged: {kept:?}");

@@ -58,6 +58,8 @@ fn a_path_as_a_source_is_shown_leads_into_the_snapshot_however_the_source_was_na
         assert!(told(&listed).trim_end().ends_with("app.log"), "{source}: {}", told(&listed));
         let absent = bench.run(&["ls", &format!("latest:{top}/data/absent")]);
         assert_eq!(absent.status.code(), Some(2), "{source}: {}", told(&absent));
+        let as_typed = format!("cannot find {top}/data/absent in snapshot ");
+        assert!(told(&absent).contains(&as_typed), "{source}: {}", told(&absent));
     };
     below("data");
     for source in ["./data", &format!("{top}/data"), ".", top, "../work/data", "data/../data/"] {
@@ -124,7 +126,9 @@ fn a_pattern_from_the_root_finds_what_lay_there_however_the_source_was_named() {
     }
     let told = told(&bench.run(&["find", "/nowhere/x", "--verbose"]));
     assert!(
-        told.contains("nothing matches in 4 snapshots; paths are matched as `reliab ls` shows them"),
+        told.contains(
+            "nothing matches in 4 snapshots; paths are matched as `reliab ls --repo backups` shows them"
+        ),
         "{told}"
     );
 }

@@ -160,12 +160,17 @@ fn bad_sources_targets_and_snapshots() {
     bench.show(&["restore", "0000", "--target", "out"]);
     bench.show(&["ls", "yesterday"]);
     bench.show(&["ls", "latst"]);
+    bench.show(&["ls", "abc"]);
     bench.show(&["ls", "1999-12-31"]);
     bench.show(&["restore", "--target", "out", "--include", "absent"]);
     bench.show(&["restore", "--target", "out", "--include", "absent", "--dry-run"]);
     bench.show(&["restore", "--target", "out", "--exclude", "data"]);
+    let several = ["restore", "--include", "app.log", "--include", "data/lgs", "--include", "!absent"];
+    bench.show(&[&several[..], &["--target", "out", "--dry-run"]].concat());
+    bench.show(&[&several[..], &["--verify"]].concat());
     bench.show(&["restore", "latest:data/absent", "--target", "out", "--dry-run"]);
     bench.show(&["ls", "latest:data/absent"]);
+    bench.show(&["ls", "latest:/etc/"]);
     bench.show(&["restore", "--json", "0000", "--target", "out"]);
     fs::remove_dir_all(bench.path("data")).unwrap();
     fs::create_dir(bench.path("data")).unwrap();
@@ -201,6 +206,9 @@ fn damage_is_told_and_exits_with_4() {
         let output = bench.show(args);
         assert_eq!(output.status.code(), Some(4), "{args:?}");
     }
+    fs::remove_file(&pack).unwrap();
+    bench.show(&["verify"]);
+    bench.show(&["ls"]);
     bench.compare("damage.txt");
 }
 
