@@ -226,7 +226,7 @@ impl Target {
         }
         if self.born.is_none() {
             let list = |names: &mut [u8]| rustix::fs::flistxattr(file, names);
-            refused.extend(drop_others(xattrs, list, |name| rustix::fs::fremovexattr(file, name))?);
+            refused.extend(drop_all(others(xattrs, list)?, |name| rustix::fs::fremovexattr(file, name))?);
         }
         refused.extend(self.set_xattrs(xattrs, |name, value| {
             rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
@@ -419,15 +419,13 @@ impl Target {
         if may_have_others || !entry.xattrs.is_empty() {
             let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
             path.extend_from_slice(name.as_bytes());
-            if may_have_others {
-                let list = |names: &mut [u8]| rustix::fs::llistxattr(&path[..], names);
-                let remove = |name: &[u8]| rustix::fs::lremovexattr(&path[..], name);
-                refused.extend(drop_others(&entry.xattrs, list, remove)?);
-            }
-            if !entry.xattrs.is_empty() && !is_link {
+            let list = |names: &mut [u8]| rustix::fs::llistxattr(&path[..], names);
+            let others = if may_have_others { others(&entry.xattrs, list)? } else { Vec::new() };
+            if !(is_link || entry.xattrs.is_empty() && others.is_empty()) {
                 // The kernel wants write permission for attributes, whoever has the file open.
                 taken("mode", chmod_beneath(&folder, &name, Mode::RWXU), &mut refused)?;
             }
+            refused.extend(drop_all(others, |name| rustix::fs::lremovexattr(&path[..], name))?);
             refused.extend(self.set_xattrs(&entry.xattrs, |name, value| {
                 rustix::fs::lsetxattr(&path[..], name, value, XattrFlags::empty())
             })?);
@@ -477,30 +475,42 @@ fn is_droppable(name: &[u8]) -> bool {
         || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"security.capability")
 }
 
-/// Removes attributes that the snapshot does not have; gives those that stay all the same.
-fn drop_others(
+/// True for what a security module writes beside each new file.
+fn is_label(name: &[u8]) -> bool {
+    name.starts_with(b"security.") && !is_droppable(name)
+}
+
+/// Attributes that are there, and that the snapshot does not have.
+fn others(
     xattrs: &[Xattr],
     list: impl Fn(&mut [u8]) -> std::result::Result<usize, Errno>,
-    remove: impl Fn(&[u8]) -> std::result::Result<(), Errno>,
-) -> std::result::Result<Refused, Errno> {
-    let (mut short, mut long) = ([0; 512], Vec::new());
-    let names = match list(&mut short) {
-        Ok(len) => &short[..len],
-        Err(Errno::RANGE) => {
-            long.resize(XATTR_LIST_MAX, 0);
-            let len = list(&mut long)?;
-            &long[..len]
-        }
+) -> std::result::Result<Vec<Vec<u8>>, Errno> {
+    let mut names = vec![0; 512];
+    let mut listed = list(&mut names);
+    if listed == Err(Errno::RANGE) {
+        names.resize(XATTR_LIST_MAX, 0);
+        listed = list(&mut names);
+    }
+    let len = match listed {
+        Ok(len) => len,
         // There are none, or nobody can see them.
-        Err(errno) if costs_itself_alone(errno) => &[],
+        Err(errno) if costs_itself_alone(errno) => 0,
         Err(errno) => return Err(errno),
     };
+    let is_other = |name: &&[u8]| is_droppable(name) && !xattrs.iter().any(|(known, _)| known == name);
+    Ok(names[..len].split(|&b| b == 0).filter(is_other).map(<[u8]>::to_vec).collect())
+}
+
+/// Removes attributes; gives those that stay all the same.
+fn drop_all(
+    names: Vec<Vec<u8>>,
+    remove: impl Fn(&[u8]) -> std::result::Result<(), Errno>,
+) -> std::result::Result<Refused, Errno> {
     let mut refused = Refused::new();
-    let is_known = |name: &[u8]| xattrs.iter().any(|(known, _)| known == name);
-    for name in names.split(|&b| b == 0).filter(|name| is_droppable(name) && !is_known(name)) {
-        match remove(name) {
+    for name in names {
+        match remove(&name) {
             Err(Errno::NODATA) => {}
-            Err(errno) if costs_itself_alone(errno) => refused.push((name.to_vec(), errno)),
+            Err(errno) if costs_itself_alone(errno) => refused.push((name, errno)),
             other => other?,
         }
     }
@@ -541,8 +551,8 @@ fn probe(root: &OwnedFd, names: &TemporaryNames) -> std::result::Result<(Status,
     let status = rustix::fs::fstat(&file).map(|stat| Status::new(&stat));
     let mut attributes = [0; 1024];
     let plain = match rustix::fs::flistxattr(&file, &mut attributes) {
-        // A label of a security module changes nothing that is restored.
-        Ok(len) => !attributes[..len].split(|&b| b == 0).any(is_droppable),
+        // A label of a security module changes nothing that is restored. ACLs of any kind do: those of NFS are called otherwise.
+        Ok(len) => attributes[..len].split(|&b| b == 0).all(|name| name.is_empty() || is_label(name)),
         Err(errno) => errno != Errno::RANGE,
     };
     rustix::fs::unlinkat(root, &name[..], AtFlags::empty())?;

@@ -3,6 +3,7 @@
 //! Each part is hashed as what it is in the file's BLAKE3 tree (Aumasson et al., "BLAKE3", 2.1; `blake3::hazmat`). That takes
 //! the place of the hash of its blob, so that all of a file is compared in no more time than its blobs would be.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use blake3::hazmat::{
@@ -18,18 +19,16 @@ const LEAF: u64 = blake3::CHUNK_LEN as u64;
 /// What was hashed of a file so far.
 pub(super) struct Whole {
     size: u64,
-    spans: Mutex<Vec<Span>>,
+    front: Mutex<Front>,
 }
 
-/// A part that was hashed.
+/// A part that was hashed, or several that lie side by side.
 struct Span {
-    /// Offset in the file.
-    at: u64,
     len: u64,
     /// Bytes before the first leaf that begins in it.
     head: Vec<u8>,
-    /// The subtrees that it covers, in order, as `subtrees` gives them.
-    trees: Vec<ChainingValue>,
+    /// Subtrees that it covers, in order, each with its length.
+    trees: Vec<(ChainingValue, u64)>,
     /// Bytes of the leaf that ends behind it, if that begins in it.
     tail: Vec<u8>,
 }
@@ -38,7 +37,7 @@ impl Whole {
     /// `None` for a file that is not compared so: holes would have to be hashed, too, which may take for ever.
     pub(super) fn of(content: &Content) -> Option<Self> {
         let has_no_holes = matches!(&content.data, Data::Large(Large { map: None, .. }));
-        (has_no_holes && content.size > LEAF).then(|| Self { size: content.size, spans: Mutex::default() })
+        (has_no_holes && content.size > LEAF).then(|| Self { size: content.size, front: Mutex::default() })
     }
 
     /// Hashes the bytes that belong at an offset of the file.
@@ -49,40 +48,83 @@ impl Whole {
         let part = |from: u64, to: u64| &bytes[index(from - at)..index(to - at)];
         let hash = |(from, len)| {
             let mut hasher = blake3::Hasher::new();
-            hasher.set_input_offset(from).update(part(from, from + len)).finalize_non_root()
+            (hasher.set_input_offset(from).update(part(from, from + len)).finalize_non_root(), len)
         };
         let trees = subtrees(first, last, self.size).map(hash).collect();
-        let (head, tail) = (part(at, first).to_vec(), part(last, end).to_vec());
-        let span = Span { at, len: end - at, head, trees, tail };
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        let span =
+            Span { len: end - at, head: part(at, first).to_vec(), trees, tail: part(last, end).to_vec() };
+        self.front.lock().unwrap_or_else(PoisonError::into_inner).push(at, span);
     }
 
     /// The digest of the file; `None` if the parts do not cover it, each byte once.
     pub(super) fn digest(&self) -> Option<Digest> {
-        let mut spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
-        spans.sort_unstable_by_key(|span| span.at);
-        let mut tree = Tree::default();
-        let mut leaf = Vec::with_capacity(index(LEAF));
-        let mut end = 0;
-        for span in spans {
-            if span.at != end {
-                return None;
-            }
-            end += span.len;
-            leaf.extend_from_slice(&span.head);
-            if leaf.len() as u64 == LEAF {
-                tree.push(leaf_at(span.at + span.head.len() as u64 - LEAF, &leaf), LEAF);
-                leaf.clear();
-            }
-            let first = span.at + span.head.len() as u64;
-            let lens = subtrees(first, end - span.tail.len() as u64, self.size).map(|(_, len)| len);
-            lens.zip(span.trees).for_each(|(len, value)| tree.push(value, len));
-            leaf.extend_from_slice(&span.tail);
-        }
+        let front = std::mem::take(&mut *self.front.lock().unwrap_or_else(PoisonError::into_inner));
+        let Front { mut tree, leaf, end, waiting, is_twice } = front;
         if !leaf.is_empty() {
             tree.push(leaf_at(end - leaf.len() as u64, &leaf), LEAF);
         }
-        if end == self.size { tree.root() } else { None }
+        if end == self.size && waiting.is_empty() && !is_twice { tree.root() } else { None }
+    }
+}
+
+impl Span {
+    /// Joins what begins where this ends, at an offset of the file.
+    fn append(&mut self, at: u64, next: Self) {
+        self.len += next.len;
+        let is_inside_a_leaf = self.trees.is_empty() && self.tail.is_empty();
+        let edge = if is_inside_a_leaf { &mut self.head } else { &mut self.tail };
+        edge.extend_from_slice(&next.head);
+        if !is_inside_a_leaf && self.tail.len() as u64 == LEAF {
+            self.trees.push((leaf_at(at + next.head.len() as u64 - LEAF, &self.tail), LEAF));
+            self.tail.clear();
+        }
+        self.trees.extend(next.trees);
+        self.tail.extend_from_slice(&next.tail);
+    }
+}
+
+/// What was hashed from the start on, and what waits for its turn.
+#[derive(Default)]
+struct Front {
+    tree: Tree,
+    /// Bytes of the leaf that is not whole yet.
+    leaf: Vec<u8>,
+    /// Where the front is.
+    end: u64,
+    /// By offset. Neighbours are one, so that there are few.
+    waiting: BTreeMap<u64, Span>,
+    /// Two parts began at one offset.
+    is_twice: bool,
+}
+
+impl Front {
+    fn push(&mut self, at: u64, mut span: Span) {
+        if at == self.end {
+            self.take(at, span);
+        } else {
+            let end = at + span.len;
+            if let Some(next) = self.waiting.remove(&end) {
+                span.append(end, next);
+            }
+            match self.waiting.range_mut(..at).next_back() {
+                Some((from, before)) if from + before.len == at => before.append(at, span),
+                _ => self.is_twice |= self.waiting.insert(at, span).is_some(),
+            }
+        }
+        while let Some(span) = self.waiting.remove(&self.end) {
+            self.take(self.end, span);
+        }
+    }
+
+    fn take(&mut self, at: u64, span: Span) {
+        self.leaf.extend_from_slice(&span.head);
+        if self.leaf.len() as u64 == LEAF {
+            self.tree.push(leaf_at(at + span.head.len() as u64 - LEAF, &self.leaf), LEAF);
+            self.leaf.clear();
+        }
+        span.trees.into_iter().for_each(|(value, len)| self.tree.push(value, len));
+        self.leaf.extend_from_slice(&span.tail);
+        self.end = at + span.len;
     }
 }
 
@@ -210,6 +252,7 @@ mod tests {
         assert_eq!(digest(&[(0, 0, 5000)]), None);
         assert_eq!(digest(&[(0, 0, 5000), (5001, 5001, 10_000)]), None);
         assert_eq!(digest(&[(0, 0, 5000), (4999, 4999, 10_000)]), None);
+        assert_eq!(digest(&[(5000, 5000, 10_000), (5000, 5000, 10_000), (0, 0, 5000)]), None);
         let swapped = digest(&[(0, 5000, 10_000), (5000, 0, 5000)]);
         assert!(swapped.is_some() && swapped != right);
     }

@@ -29,6 +29,8 @@ pub struct Root {
     pub name: Vec<u8>,
     /// What it was when it was opened.
     pub opened: Status,
+    /// Folders that are sources stay open, so that what was mounted for them does not expire before the end (autofs(5)).
+    open: Vec<OwnedFd>,
     /// Sources inside it that were named, too, and the folders on the way to them, in order.
     pub(super) inner: Vec<Inner>,
 }
@@ -121,6 +123,7 @@ impl Root {
             let source = (end == below.len()).then(named);
             self.inner.push(Inner { below: below[..end].to_vec(), source });
         }
+        self.open.extend(inner.open);
         Ok(())
     }
 
@@ -261,10 +264,12 @@ fn open_root(given: &Path) -> Result<Root> {
     let parent = rustix::fs::open(folder, flags, Mode::empty()).map_err(|e| unreadable(e.into()))?;
     let opened = Status::new(&raw_stat(&parent, name).map_err(|e| unreadable(e.into()))?);
     let (given, name) = (given.to_owned(), name.to_vec());
-    let root = Root { given, path, parent, name, opened, inner: Vec::new() };
+    let mut root = Root { given, path, parent, name, opened, open: Vec::new(), inner: Vec::new() };
     if opened.kind == FileType::Directory {
-        // A folder that cannot be listed would look like one that is empty.
-        drop(open_folder(&root, b"").map_err(|e| unreadable(e.into()))?);
+        // A folder that cannot be listed would look like one that is empty. To open it may mount what is to be in it.
+        let folder = open_folder(&root, b"").map_err(|e| unreadable(e.into()))?;
+        root.opened = Status::new(&raw_stat(&folder, b"").map_err(|e| unreadable(e.into()))?);
+        root.open.push(folder);
     }
     Ok(root)
 }
