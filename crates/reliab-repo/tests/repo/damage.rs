@@ -259,6 +259,11 @@ fn paths<'a>(lab: &Lab, escaped: impl Iterator<Item = &'a String>) -> BTreeSet<V
         .collect()
 }
 
+/// The lists of a snapshot's layers.
+fn lists_of(storage: &Arc<dyn Storage>, id: ObjectId) -> Vec<BlobId> {
+    find(&Repository::open(Arc::clone(storage)).unwrap(), id).unwrap().snapshot.layers
+}
+
 #[test]
 fn damage_to_a_pack_is_named_and_costs_exactly_what_lies_there() {
     let lab = Lab::new();
@@ -290,9 +295,7 @@ fn damage_to_a_pack_is_named_and_costs_exactly_what_lies_there() {
                 };
                 let Ok(restored) = lab.restore(&storage, number) else {
                     assert!(tells_of(Lists::All), "{what}: the list is not told of");
-                    let lists =
-                        find(&Repository::open(Arc::clone(&storage)).unwrap(), lab.snapshots[number].0);
-                    let lists = lists.unwrap().snapshot.layers;
+                    let lists = lists_of(&storage, lab.snapshots[number].0);
                     assert!(blobs.iter().any(|id| lists.contains(id)), "{what}: refused without need");
                     continue;
                 };

@@ -1,9 +1,10 @@
 //! Sectors of the repository's disk that cannot be read.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use reliab_repo::error::{Error, Result};
@@ -316,4 +317,31 @@ fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
         assert_eq!(found.iter().any(|finding| finding.object == key), key != "tmp/left", "{key}: {found:?}");
         storage.sweep().unwrap();
     }
+}
+
+#[test]
+fn a_file_that_a_file_server_has_lent_is_waited_for() {
+    let lab = Lab::new();
+    let repo = lab.scratch.path().join("repo");
+    let pack = lab.middle(BlobKind::Chunk).0;
+    // As Samba and the NFS server lend files to their clients; asked for it, this one gives it back.
+    let server = "import fcntl, signal, sys\n\
+                  file = open(sys.argv[1], 'r+')\n\
+                  signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK))\n\
+                  fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                  print('lent', flush=True)\n\
+                  sys.stdin.read()\n";
+    let mut server = Command::new("python3")
+        .args(["-c", server])
+        .arg(repo.join(&pack))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "lent\n");
+    local(&repo).get_range(&pack, 0, &mut [0; 8]).unwrap();
+    drop(server.stdin.take());
+    server.wait().unwrap();
 }
