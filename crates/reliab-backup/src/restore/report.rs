@@ -204,3 +204,33 @@ fn previewed(preview: Preview) -> String {
     };
     format!("{} new, {} overwritten{there}", count(preview.created), count(preview.overwritten))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_says_where_to_go_on_and_what_a_target_did_not_take_does_not() {
+        let told = |skipped: Option<bool>, different: Option<bool>| {
+            let entries = |damaged: Option<bool>| {
+                let entry = |damaged| Skipped { path: "a".to_owned(), reason: String::new(), damaged };
+                damaged.map(entry).into_iter().collect::<Vec<_>>()
+            };
+            let done = Done {
+                report: RestoreReport { skipped: entries(skipped), ..RestoreReport::default() },
+                paths: None,
+                differences: entries(different),
+                took: Duration::ZERO,
+                verify_took: None,
+                warnings: Warnings::default(),
+            };
+            done.next_step("`v`")
+        };
+        assert_eq!(told(None, None), None);
+        assert_eq!(told(Some(false), Some(false)), None);
+        let known = "the repository is damaged: `v` lists what is damaged and what it hits";
+        assert_eq!(told(Some(true), Some(true)).as_deref(), Some(known));
+        let unknown = told(Some(false), Some(true)).unwrap();
+        assert!(unknown.starts_with("`v` tells whether the repository is damaged; "), "{unknown}");
+    }
+}
