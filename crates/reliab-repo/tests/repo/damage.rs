@@ -265,7 +265,7 @@ fn lists_of(storage: &Arc<dyn Storage>, id: ObjectId) -> Vec<BlobId> {
 }
 
 /// How much of a snapshot's list of entries is said to be hit.
-fn lists_of(report: &VerifyReport, snapshot: ObjectId) -> Lists {
+fn told_of_list(report: &VerifyReport, snapshot: ObjectId) -> Lists {
     let id = snapshot.to_string();
     let hit = report.findings.iter().filter(|finding| finding.snapshots.contains(&id));
     hit.map(|finding| finding.lists).max().unwrap_or_default()
@@ -296,7 +296,7 @@ fn damage_to_a_pack_is_named_and_costs_exactly_what_lies_there() {
                 let pages = Needs::all(&blobs, &needs.pages);
                 content_lost += content.len();
                 expected_named.extend(content.iter().chain(&Needs::all(&blobs, &needs.records)).cloned());
-                let hit_list = lists_of(&report, lab.snapshots[number].0);
+                let hit_list = told_of_list(&report, lab.snapshots[number].0);
                 let Ok(restored) = lab.restore(&storage, number) else {
                     assert!(hit_list == Lists::All, "{what}: the list is not told of");
                     let lists = lists_of(&storage, lab.snapshots[number].0);
