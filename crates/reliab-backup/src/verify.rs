@@ -235,10 +235,12 @@ fn describe(finding: &Finding) -> String {
         lines.push(format!("  hits {snapshots}: {}", ids.join(" ")));
     }
     if finding.lists == Lists::All {
-        lines.push("  hits the list of files, so all of these snapshots".to_owned());
-        return lines.join("\n");
+        lines.push("  hits the list of files of a snapshot, so all of it".to_owned());
     }
-    lines.extend(finding.paths.iter().map(|path| format!("  hits {path}")));
+    // A list that is hit is told of as what it is a list of.
+    let is_list = |path: &str| finding.lists == Lists::All && path == ".";
+    let paths = finding.paths.iter().filter(|path| !is_list(path));
+    lines.extend(paths.map(|path| format!("  hits {path}")));
     if finding.lists == Lists::Part {
         lines.push(
             "  hits a part of the list of files: of what follows these paths not all is known".to_owned(),
@@ -275,7 +277,7 @@ mod tests {
             })
         };
         let head = "packs/ab: it is missing\n  hits 1 snapshot: 01234567\n";
-        let all = "  hits the list of files, so all of these snapshots";
+        let all = "  hits the list of files of a snapshot, so all of it";
         assert_eq!(told(Lists::All), format!("{head}{all}"));
         assert_eq!(told(Lists::None), format!("{head}  hits ."));
         assert!(told(Lists::Part).starts_with(&format!("{head}  hits .\n  hits a part of the list")));

@@ -348,8 +348,11 @@ struct SourceErrors {
 impl SourceErrors {
     fn push(&mut self, path: &[u8], error: &str) {
         // Why a whole source was not read is told last and explains the others.
-        if self.kept.len() == ERRORS_MAX && error == UNMOUNTED {
-            self.kept.pop();
+        if self.kept.len() == ERRORS_MAX
+            && error == UNMOUNTED
+            && let Some(other) = self.kept.iter().rposition(|kept| kept.error != UNMOUNTED)
+        {
+            self.kept.remove(other);
         }
         if self.kept.len() < ERRORS_MAX {
             self.kept.push(SourceError { path: escape(path).into_owned(), error: error.to_owned() });

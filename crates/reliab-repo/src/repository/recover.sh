@@ -1,6 +1,6 @@
 #!/bin/sh
 # recover.sh - gets files back out of a reliab repository, without reliab.
-# recover.sh, edition 8
+# recover.sh, edition 9
 #
 # Plain POSIX sh. It uses awk, zstd, tar, sha256sum (or shasum), sort and the small tools that every Unix has.
 # It never writes into the repository, and never outside the folder that you name.
@@ -34,8 +34,8 @@
 
 set -u
 unset CDPATH TAR_OPTIONS TAR_READER_OPTIONS POSIXLY_CORRECT
-# (With these, ls gives sizes in other units, and names in quotes.)
-unset BLOCK_SIZE LS_BLOCK_SIZE BLOCKSIZE QUOTING_STYLE
+# (With these, ls gives sizes in other units, and names in quotes or colours, or fails.)
+unset BLOCK_SIZE LS_BLOCK_SIZE BLOCKSIZE QUOTING_STYLE TIME_STYLE CLICOLOR_FORCE
 LC_ALL=C TZ=UTC0
 export LC_ALL TZ
 
@@ -1254,13 +1254,15 @@ select_entries() {
 	fi
 	if [ "$code" = 3 ]; then
 		[ -n "$WANT" ] || return 0
-		find_place
-		if [ -n "$PLACED" ]; then
-			forget_plan
-			select_entries "$1" "${PLACED%.}"
-			return
+		if [ -z "$PLACED" ]; then
+			find_place
+			if [ -n "$PLACED" ]; then
+				forget_plan
+				select_entries "$1" "${PLACED%.}"
+				return
+			fi
 		fi
-		WANT=$ASKED
+		WANT=$ASKED PLACED=''
 		# `ls` shows unusual bytes as %XX: perhaps the path was copied from there.
 		plain=$(printf '%s' "$WANT" | awk "$AWKLIB"'{ t = raw($0); if (!MALFORMED && t != $0) printf "%s.", t }')
 		[ -n "$plain" ] || nothing_there
@@ -1276,16 +1278,16 @@ select_entries() {
 	esac
 }
 
-# Sets PLACED to where WANT is if that is a path from the root; once, as what is there may not be all.
+# Sets PLACED to where WANT is if that is a path from the root, and elsewhere than it says.
 find_place() {
 	export ASKED
 	ASKED=$WANT
-	[ -z "$PLACED" ] || nothing_there
 	awk "$AWKLIB$PLACES"'BEGIN { exit read_sources() ? 0 : 3 }' || return 0
 	MODE=place WANT=''
 	read_pages
 	PLACED=$(awk "$AWKLIB$PLACES$SELECT") || exit 4
 	settled
+	[ "$PLACED" != "$ASKED." ] || PLACED=''
 }
 
 # Removes what was planned of the folders around what is not there.
@@ -2092,6 +2094,8 @@ enter_target() {
 	SCRATCH=recover-unfinished.$(number_of_run)
 	STAGE=$TOPDIR/$SCRATCH
 	(umask 077 && mkdir -m 700 "$STAGE") || die 1 "cannot write to $target"
+	# What is restored gets its own ACLs, and none that TARGET passes on.
+	setfacl -k "$STAGE" 2>/dev/null || setfattr -x system.posix_acl_default "$STAGE" 2>/dev/null || :
 	tell_who_may_interfere
 	TREE=$STAGE/tree
 	workspace "$STAGE/notes"
@@ -2113,9 +2117,9 @@ tell_who_may_interfere() {
 		set -- $(ls -ldn "${folder:-/}")
 		set +f
 		# Mode, owner and group; in a sticky folder nobody moves what belongs to root.
-		case $3,$1,$4 in
+		case ${3-},$1,${4-} in
 		0,?????????[tT]*) ;;
-		[!0]*,* | 0,????????w*,* | 0,?????w*,[!0]*)
+		[!0]*,* | 0,????????w*,* | 0,?????w*,[!0]* | 0,?????w????+*,*)
 			say "recover.sh: others than root may write to
   ${folder:-/}
 and could change what is restored there while this runs, and what is run for

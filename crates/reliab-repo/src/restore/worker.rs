@@ -200,7 +200,9 @@ impl Worker<'_> {
         let Some(bytes) = from.checked_add(len).and_then(|end| self.content.get(from..end)) else {
             return self.fail(large, &Error::damaged("a part of it", "it lies outside its blob"));
         };
-        if let Some(whole) = &large.whole {
+        if let Some(whole) = &large.whole
+            && !large.failed.load(Ordering::Relaxed)
+        {
             whole.add(part.to, bytes);
         }
         match write_full(&large.file, bytes, part.to) {

@@ -29,7 +29,8 @@ pub struct Root {
     pub name: Vec<u8>,
     /// What it was when it was opened.
     pub opened: Status,
-    /// Folders that are sources stay open, so that what was mounted for them does not expire before the end (autofs(5)).
+    /// Sources on a file system of their own stay open, so that what was mounted for them does not expire before the end
+    /// (autofs(5)).
     open: Vec<OwnedFd>,
     /// Sources inside it that were named, too, and the folders on the way to them, in order.
     pub(super) inner: Vec<Inner>,
@@ -269,7 +270,10 @@ fn open_root(given: &Path) -> Result<Root> {
         // A folder that cannot be listed would look like one that is empty. To open it may mount what is to be in it.
         let folder = open_folder(&root, b"").map_err(|e| unreadable(e.into()))?;
         root.opened = Status::new(&raw_stat(&folder, b"").map_err(|e| unreadable(e.into()))?);
-        root.open.push(folder);
+        let around = Status::new(&raw_stat(&root.parent, b"").map_err(|e| unreadable(e.into()))?);
+        if around.device != root.opened.device {
+            root.open.push(folder);
+        }
     }
     Ok(root)
 }

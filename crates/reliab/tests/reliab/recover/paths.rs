@@ -144,6 +144,24 @@ fn folders_around_a_source_are_as_open_as_those_that_reliab_makes() {
 }
 
 #[test]
+fn a_path_that_is_copied_from_a_list_is_found_wherever_its_source_lay() {
+    let scratch = place();
+    let place = scratch.path();
+    let top = place.to_str().unwrap();
+    fs::write(place.join("srv/app/a\nb"), "of two lines").unwrap();
+    assert_eq!(reliab(place, "", &["backup", &format!("{top}/srv/app")]), Some(0));
+    let listed = recover(SHELLS[0], place, &["ls", "latest"]).stdout;
+    let line = listed.lines().find(|line| line.ends_with("a%0Ab")).unwrap();
+    for path in [line.to_owned(), format!("/{line}")] {
+        let outcome = recover(SHELLS[0], place, &["restore", "latest", "out", &path]);
+        assert_eq!(outcome.code, Some(0), "{path}: {}", outcome.stderr);
+        let file = place.join("out").join(&top[1..]).join("srv/app/a\nb");
+        assert_eq!(fs::read_to_string(file).unwrap(), "of two lines");
+        fs::remove_dir_all(place.join("out")).unwrap();
+    }
+}
+
+#[test]
 fn a_name_that_begins_like_a_path_of_another_system_is_that_name() {
     let scratch = place();
     let (place, odd) = (scratch.path(), scratch.path().join("odd"));

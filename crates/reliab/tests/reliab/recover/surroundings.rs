@@ -304,6 +304,15 @@ fn notes_are_closed_to_others_also_where_a_default_acl_lets_them_in() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let modes = fs::read_to_string(seen).unwrap();
     assert!(modes.contains("700\n700\n") && modes.lines().all(|mode| mode == "700"), "{modes}");
+    // Nor is it passed on to what is restored.
+    for name in ["system.posix_acl_default", "system.posix_acl_access"] {
+        let mut get = Command::new("getfattr");
+        let got = get.args(["-n", name]).arg(lab.place().join("out/data")).output().unwrap();
+        assert!(
+            !got.status.success() && String::from_utf8_lossy(&got.stderr).contains("No such attribute"),
+            "{name}: {got:?}"
+        );
+    }
 }
 
 #[test]
